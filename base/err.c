@@ -1,0 +1,80 @@
+#include "base/err.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* An error is one line whatever went into it: a server's text or a file name may hold anything. */
+static void flatten(char *text)
+{
+    for (; *text; text++) {
+        if ((unsigned char)*text < ' ' || *text == 0x7f)
+            *text = ' ';
+    }
+}
+
+int err_set(struct err *e, enum err_code code, const char *fmt, ...)
+{
+    va_list ap;
+
+    if (!e)
+        return -1;
+    e->code = code;
+    va_start(ap, fmt);
+    vsnprintf(e->text, sizeof(e->text), fmt, ap);
+    va_end(ap);
+    flatten(e->text);
+    return -1;
+}
+
+int err_sys(struct err *e, enum err_code code, int errnum, const char *fmt, ...)
+{
+    char reason[128];
+    size_t len;
+    va_list ap;
+
+    if (!e)
+        return -1;
+    e->code = code;
+    va_start(ap, fmt);
+    vsnprintf(e->text, sizeof(e->text), fmt, ap);
+    va_end(ap);
+    len = strlen(e->text);
+    snprintf(e->text + len, sizeof(e->text) - len, ": %s",
+             strerror_r(errnum, reason, sizeof(reason)));
+    flatten(e->text);
+    return -1;
+}
+
+int err_wrap(struct err *e, const char *fmt, ...)
+{
+    char inner[sizeof(e->text)];
+    size_t len;
+    va_list ap;
+
+    if (!e)
+        return -1;
+    memcpy(inner, e->text, sizeof(inner));
+    va_start(ap, fmt);
+    vsnprintf(e->text, sizeof(e->text), fmt, ap);
+    va_end(ap);
+    len = strlen(e->text);
+    snprintf(e->text + len, sizeof(e->text) - len, ": %s", inner);
+    flatten(e->text);
+    return -1;
+}
+
+int err_nomem(struct err *e)
+{
+    return err_set(e, ERR_NOMEM, "out of memory");
+}
+
+const char *err_word(enum err_code code)
+{
+    static const char *const words[] = {
+        [ERR_NONE] = "none",         [ERR_AGAIN] = "again",     [ERR_RECONNECT] = "reconnect",
+        [ERR_DEADLETTER] = "poison", [ERR_USAGE] = "usage",     [ERR_OPERATOR] = "operator",
+        [ERR_NOTFOUND] = "notfound", [ERR_REFUSED] = "refused", [ERR_TIMEOUT] = "timeout",
+        [ERR_PARTIAL] = "partial",   [ERR_NOMEM] = "nomem",     [ERR_BUG] = "bug",
+    };
+    return code <= ERR_BUG ? words[code] : "unknown";
+}

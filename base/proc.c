@@ -1,0 +1,181 @@
+#include "base/proc.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+extern char **environ;
+
+/* The end of the strings that lie one behind the other from argv[0] on. */
+static char *area_end(int argc, char **argv)
+{
+    char *end = argv[0];
+
+    for (int i = 0; i < argc; i++) {
+        if (argv[i] == end)
+            end += strlen(argv[i]) + 1;
+    }
+    for (char **env = environ; *env; env++) {
+        if (*env == end)
+            end += strlen(*env) + 1;
+    }
+    return end;
+}
+
+static int copy_environ(void)
+{
+    size_t n = 0;
+    char **copy;
+
+    while (environ[n])
+        n++;
+    copy = calloc(n + 1, sizeof(*copy));
+    if (!copy)
+        return -1;
+    for (size_t i = 0; i < n; i++) {
+        copy[i] = strdup(environ[i]);
+        if (!copy[i])
+            return -1;
+    }
+    environ = copy;
+    return 0;
+}
+
+int proc_title_init(struct proc_title *title, int argc, char **argv)
+{
+    char *start = argv[0];
+    char *end = area_end(argc, argv);
+
+    *title = (struct proc_title){NULL, 0};
+    if (copy_environ() < 0)
+        return -1;
+    for (int i = 0; i < argc; i++) {
+        argv[i] = strdup(argv[i]);
+        if (!argv[i])
+            return -1;
+    }
+    *title = (struct proc_title){start, (size_t)(end - start)};
+    return 0;
+}
+
+void proc_title_set(const struct proc_title *title, const char *fmt, ...)
+{
+    va_list ap;
+    int n;
+
+    if (!title->area || title->area_len < 2)
+        return;
+    va_start(ap, fmt);
+    n = vsnprintf(title->area, title->area_len, fmt, ap);
+    va_end(ap);
+    if (n >= 0 && (size_t)n < title->area_len)
+        memset(title->area + n, 0, title->area_len - (size_t)n);
+}
+
+static bool kept(int fd, const int *keep, size_t n)
+{
+    if (fd <= 2)
+        return true;
+    for (size_t i = 0; i < n; i++) {
+        if (keep[i] == fd)
+            return true;
+    }
+    return false;
+}
+
+void proc_close_others(const int *keep, size_t n)
+{
+    DIR *dir = opendir("/proc/self/fd");
+    struct dirent *entry;
+
+    if (!dir)
+        return;
+    while ((entry = readdir(dir))) {
+        int fd = atoi(entry->d_name);
+
+        if (entry->d_name[0] != '.' && fd != dirfd(dir) && !kept(fd, keep, n))
+            close(fd);
+    }
+    closedir(dir);
+}
+
+int proc_child_setup(pid_t parent, const int *keep, size_t n, struct err *e)
+{
+    sigset_t none;
+
+    for (int sig = 1; sig < NSIG; sig++)
+        signal(sig, SIG_DFL);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    proc_close_others(keep, n);
+    /* A runner deep in user code reads no socket, so end-of-file alone would not tell it. */
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent)
+        return err_set(e, ERR_REFUSED, "the parent process %d is gone", (int)parent);
+    return 0;
+}
+
+int proc_set_nonblock(int fd)
+{
+    int flags = fcntl(fd, F_GETFL);
+
+    return flags < 0 ? -1 : fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+}
+
+int proc_socketpair(int fds[2], int nonblock, struct err *e)
+{
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0)
+        return err_sys(e, ERR_OPERATOR, errno, "making a socket pair");
+    for (int i = 0; i < 2; i++) {
+        if (nonblock & (1 << i))
+            proc_set_nonblock(fds[i]);
+    }
+    return 0;
+}
+
+/* cgroup v2: "max 100000" or "200000 100000" (quota and period in microseconds). */
+static double cgroup_cores(void)
+{
+    FILE *file = fopen("/sys/fs/cgroup/cpu.max", "re");
+    double quota = 0, period = 0;
+    int n;
+
+    if (!file)
+        return INFINITY;
+    n = fscanf(file, "%lf %lf", &quota, &period);
+    fclose(file);
+    return n == 2 && period > 0 ? quota / period : INFINITY;
+}
+
+int proc_cores(void)
+{
+    cpu_set_t set;
+    double cores = sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
+
+    cores = fmin(cores, ceil(cgroup_cores()));
+    return cores < 1 ? 1 : (int)cores;
+}
+
+void proc_cause(int wait_status, char *to, size_t size)
+{
+    if (WIFSIGNALED(wait_status)) {
+        const char *name = sigabbrev_np(WTERMSIG(wait_status));
+
+        snprintf(to, size, "signal %d (SIG%s)", WTERMSIG(wait_status), name ? name : "?");
+    } else {
+        snprintf(to, size, "exitcode %d", WEXITSTATUS(wait_status));
+    }
+}

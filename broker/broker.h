@@ -1,0 +1,280 @@
+/*
+ * broker.h - THE contract between Celeriac and any broker.
+ *
+ * Purpose: one asynchronous, batched interface that Redis, SQLite, memory and RabbitMQ all fulfil,
+ * so that the dispatcher and the client library know no broker by name.
+ *
+ * Model: an op takes an array of items, copies what it needs, and returns at once: 0, or -1 with an
+ * error that means "nothing was submitted". It completes later, in any order, as one event per
+ * item, carrying the item's `tag`. broker_poll does the work (reads, writes, timers, the batched
+ * transaction) and hands out events; it never waits. Between polls the caller sleeps on
+ * broker_pollset's descriptors until broker_deadline. The blocking client library is a loop over
+ * the same calls.
+ *
+ * A message is the bytes of a kombu envelope (broker/message.h); backends do not look inside. A
+ * delivery is leased: it stays recorded as unacknowledged under a receipt until it is finished,
+ * released or buried, its lease expires, or a successor of the same node takes it over. The receipt
+ * is also the fence: an op with a receipt that no longer holds is REFUSED and has no effect at all.
+ *
+ * Invariants that the contract suite (tests/contract) checks on every backend:
+ *  1. A published message is delivered or found (waiting, delayed, leased, dead) whatever dies,
+ * from the moment PUBLISHED is seen.
+ *  2. finish is one atomic step: counters, result, acknowledgement and follow-up messages all
+ * happen or none does.
+ *  3. finish, release and bury on a lost lease are REFUSED and change nothing.
+ *  4. Of several finishes for one delivery exactly one is FINISHED; the others are REFUSED.
+ *  5. finish never overwrites a stored SUCCESS: it then acknowledges, drops result and follow-ups,
+ * and says so with BROKER_DUPLICATE.
+ *  6. A publish with a token seen in the last 60 s is confirmed again and pushes nothing.
+ *  7. A delayed message is delivered at or after its time, never before; within one queue lower
+ * priority number first (Redis order, kombu's steps 0,3,6,9), then first in first out.
+ *  8. A lease that is not renewed returns the message (at the front of its queue) after lease_ms at
+ * the latest plus one tick.
+ *  9. totals: published = succeeded + failed + dead + waiting + delayed + leased, at every instant.
+ *
+ * Ownership: items are borrowed during the call. What an event points to is borrowed until the next
+ * call on the same broker. Fork rule: open after fork, use in one process and one thread. Errors of
+ * the connection arrive as BROKER_STATE events; ops may be submitted while it is down and are kept,
+ * in order, until it is back or fails for good.
+ */
+#ifndef BROKER_BROKER_H
+#define BROKER_BROKER_H
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "base/slice.h"
+
+#include <poll.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct broker;
+
+/* What a backend can do; the generic layer refuses at open what a caller needs and the backend
+ * lacks. */
+enum broker_caps {
+    BROKER_CAP_ATOMIC_FINISH = 1 << 0,
+    BROKER_CAP_LEASES = 1 << 1,
+    BROKER_CAP_DELAY = 1 << 2,
+    BROKER_CAP_PRIORITY = 1 << 3,
+    BROKER_CAP_PEEK = 1 << 4,
+    BROKER_CAP_RESULTS = 1 << 5,
+    BROKER_CAP_DURABLE = 1 << 6 /* outlives the processes that use it */
+};
+
+struct broker_config {
+    const char *url;        /* broker URL */
+    const char *result_url; /* NULL: results live in the broker; "disabled://": nowhere */
+    const char *node; /* "celery@host"; identifies leases. NULL for a client that leases nothing */
+    uint64_t generation; /* grows with each dispatcher of one node: a higher one takes over the
+                            lower ones' leases at open */
+    const char *const *queues; /* consumed queues, in order; borrowed during open */
+    size_t queues_len;
+    int64_t lease_ms;          /* 0: 30,000 */
+    int64_t result_expires_ms; /* default for results: 0: 86,400,000; negative: never */
+    int64_t message_max;       /* bytes; a longer publish is refused (ERR_USAGE). 0: 256 MiB */
+    const struct clock *clock; /* NULL: the system's */
+    const struct log *log;     /* NULL: silent */
+    bool trace;                /* wrap with the decorator of trace.c */
+};
+
+/* Opaque, filled by the backend; compared and copied by value. */
+struct broker_receipt {
+    unsigned char bytes[48];
+};
+
+/* One message to enqueue. */
+struct broker_message {
+    uint64_t tag;
+    struct slice queue;
+    struct slice envelope;
+    struct slice token; /* {NULL,0}: not idempotent; else at most 64 bytes, remembered for 60 s */
+    struct slice id;    /* task id, for people (peek of delayed messages); may be absent */
+    int priority;       /* 0-9 */
+    int64_t not_before_ms; /* wall clock; 0: now */
+    bool continues;        /* the same job goes on (a retry, a re-send): not counted as published */
+};
+
+/* How a job ended, as the totals count it. */
+enum broker_outcome {
+    BROKER_JOB_SUCCEEDED,
+    BROKER_JOB_FAILED,   /* FAILURE or REVOKED */
+    BROKER_JOB_CONTINUES /* RETRY: the job goes on in one of the follow-ups (which has continues
+                            set) */
+};
+
+struct broker_finish {
+    uint64_t tag;
+    struct broker_receipt receipt;
+    enum broker_outcome outcome;
+    struct slice result_id;                 /* {NULL,0}: store no result */
+    struct slice result;                    /* the result document, JSON text as Celery stores it */
+    int64_t result_expires_ms;              /* 0: the configured default; negative: never */
+    const struct broker_message *followups; /* borrowed; their tags are ignored */
+    size_t followups_len;
+};
+
+/* A state that is not final, stored and announced while the receipt still holds; dropped in silence
+ * otherwise. */
+struct broker_note {
+    struct broker_receipt receipt;
+    struct slice result_id;
+    struct slice result;
+};
+
+/* Hand back. */
+struct broker_release {
+    uint64_t tag;
+    struct broker_receipt receipt;
+    int64_t not_before_ms; /* 0: now */
+    struct slice
+        envelope; /* {NULL,0}: as it was; else what to store instead (attempt counter raised) */
+    bool front;   /* to the front of its queue (shutdown, lost worker) instead of the back */
+};
+
+/* Where a buried message rests. */
+enum broker_grave { BROKER_DEAD, BROKER_UNKNOWN };
+
+struct broker_bury {
+    uint64_t tag;
+    struct broker_receipt receipt;
+    enum broker_grave grave; /* <queue>.dead or <queue>.unknown */
+    struct slice cause;      /* one line of text */
+    struct slice id;         /* task id and name where they can be read, for dead ls */
+    struct slice task;
+    struct slice
+        result_id; /* as in broker_finish: a FAILURE to store in the same step, or {NULL,0} */
+    struct slice result;
+};
+
+/* A result written without a delivery (result backend elsewhere; client-side states). SUCCESS is
+ * never overwritten. */
+struct broker_store {
+    uint64_t tag;
+    struct slice id;
+    struct slice result;
+    int64_t expires_ms;
+};
+
+/* Questions of operators. The answer is one BROKER_ANSWER event whose data is JSON:
+ *  QUEUES  [{"queue":"celery","waiting":1,"delayed":0,"leased":2,"dead":0,"unknown":0}, ...] all
+ * known queues, sorted by name TOTALS
+ * {"published":..,"succeeded":..,"failed":..,"retried":..,"dead":..,"waiting":..,"leased":..,"delayed":..,"duplicates":..}
+ *          (dead: buried and not sent again, .unknown included; dead rm and purge: see the fields
+ * "removed" and "purged", which are counted into "dead" and "failed" so that invariant 9 holds)
+ *  PEEK [{"state":"waiting"|"delayed"|"leased","priority":0,"not_before_ms":..,"envelope":"..."}]
+ * first `limit` of `queue`, next to be delivered first PURGE   {"purged":N} removes waiting and
+ * delayed messages of `queue` DEAD
+ * [{"handle":"...","queue":"celery","grave":"dead"|"unknown","cause":"..","id":..,"task":..,"at_ms":..,"size":..}]
+ * of `queue`, or of all when it is empty; at most `limit` DEAD_SHOW  the same one object plus
+ * "envelope", by `handle`; {} when there is none DEAD_RETRY {"moved":N} sends it back to its queue,
+ * by `handle` ("all": every one of `queue`), lost-worker counters kept DEAD_RM    {"removed":N} by
+ * `handle` or "all"
+ */
+enum broker_question {
+    BROKER_ASK_QUEUES,
+    BROKER_ASK_TOTALS,
+    BROKER_ASK_PEEK,
+    BROKER_ASK_PURGE,
+    BROKER_ASK_DEAD,
+    BROKER_ASK_DEAD_SHOW,
+    BROKER_ASK_DEAD_RETRY,
+    BROKER_ASK_DEAD_RM
+};
+
+struct broker_ask {
+    uint64_t tag;
+    enum broker_question question;
+    struct slice queue;
+    struct slice handle;
+    int64_t limit; /* 0: 100 */
+};
+
+enum broker_event_kind {
+    BROKER_DELIVERED, /* receipt, queue, data = envelope, fence; flags BROKER_REDELIVERED */
+    BROKER_PUBLISHED, /* tag */
+    BROKER_FINISHED,  /* tag; flags BROKER_DUPLICATE */
+    BROKER_RELEASED,  /* tag */
+    BROKER_BURIED,    /* tag */
+    BROKER_REFUSED,   /* tag of a finish, release or bury whose lease was lost */
+    BROKER_STORED,    /* tag of a store */
+    BROKER_RESULT,    /* tag of a get or watch; data = document, {NULL,0} when there is none */
+    BROKER_FORGOTTEN, /* tag of a forget */
+    BROKER_ANSWER,    /* tag of an ask; data = JSON */
+    BROKER_FAILED, /* tag of any item that was not done (or, with ERR_RECONNECT, perhaps done): err
+                      says why */
+    BROKER_LOST, /* receipt: the lease is gone (expired, taken over, connection generation over) */
+    BROKER_STATE /* flags BROKER_UP, or down with err (ERR_RECONNECT: it tries again by itself;
+                    ERR_OPERATOR: it needs help) */
+};
+
+enum broker_event_flags {
+    BROKER_REDELIVERED = 1 << 0,
+    BROKER_DUPLICATE = 1 << 1,
+    BROKER_UP = 1 << 2
+};
+
+struct broker_event {
+    enum broker_event_kind kind;
+    unsigned flags;
+    uint64_t tag;
+    uint64_t fence; /* of a delivery: grows with every delivery of this broker */
+    struct broker_receipt receipt;
+    struct slice queue;
+    struct slice data;
+    const struct err *err;
+};
+
+/* Opens a broker by its URL. Connecting may go on in the background; the first BROKER_STATE event
+ * tells. ERR_USAGE for a URL that can not be understood, ERR_OPERATOR for what cannot work (a
+ * missing directory, a corrupt file). NULL on error. */
+struct broker *broker_open(const struct broker_config *config, struct err *e);
+
+/* Hands back every lease that is held (to the front of the queues) if release_leases, then frees.
+ * NULL is a no-op. Bounded wait of 2 s. */
+void broker_close(struct broker *b, bool release_leases);
+
+unsigned broker_caps(const struct broker *b);
+
+/* The descriptors to sleep on and the direction each wants; at most max, returns how many. May
+ * change with every call. */
+int broker_pollset(struct broker *b, struct pollfd *fds, int max);
+
+/* Monotonic ms at which broker_poll wants to be called even when no descriptor is ready;
+ * CLOCK_NEVER for none; a time that has passed means "now". */
+int64_t broker_deadline(struct broker *b);
+
+/* Works and hands out at most max events. Returns how many; when it returns max, call again. */
+int broker_poll(struct broker *b, struct broker_event *events, int max);
+
+/* How many more deliveries are wanted now; each delivery uses one up. Replaces the earlier number.
+ */
+void broker_credit(struct broker *b, int n);
+
+int broker_publish(struct broker *b, const struct broker_message *v, size_t n, struct err *e);
+int broker_renew(struct broker *b, const struct broker_receipt *v, size_t n, struct err *e);
+int broker_note(struct broker *b, const struct broker_note *v, size_t n, struct err *e);
+int broker_finish(struct broker *b, const struct broker_finish *v, size_t n, struct err *e);
+int broker_release(struct broker *b, const struct broker_release *v, size_t n, struct err *e);
+int broker_bury(struct broker *b, const struct broker_bury *v, size_t n, struct err *e);
+int broker_store(struct broker *b, const struct broker_store *v, size_t n, struct err *e);
+int broker_ask(struct broker *b, const struct broker_ask *ask, struct err *e);
+
+/* One RESULT event per id, in any order; tags[i] belongs to ids[i]. */
+int broker_result_get(struct broker *b, const uint64_t *tags, const struct slice *ids, size_t n,
+                      struct err *e);
+
+/* A RESULT event (never with empty data) for the stored document, if any, and for every one stored
+ * later, until a ready state (SUCCESS, FAILURE, REVOKED) was handed out or broker_result_unwatch.
+ */
+int broker_result_watch(struct broker *b, const uint64_t *tags, const struct slice *ids, size_t n,
+                        struct err *e);
+void broker_result_unwatch(struct broker *b, const struct slice *ids, size_t n);
+int broker_result_forget(struct broker *b, const uint64_t *tags, const struct slice *ids, size_t n,
+                         struct err *e);
+
+/* Comma-separated schemes that can be opened, for messages. */
+const char *broker_schemes(void);
+
+#endif

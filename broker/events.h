@@ -1,0 +1,44 @@
+/*
+ * events.h - a queue of broker events whose texts live as long as they must.
+ *
+ * Purpose: backends finish work inside a poll and hand the outcome out later; the contract lends an
+ * event's data until the next call. Model: event_queue_push copies what the event points to into
+ * one block; event_queue_drain hands out events and frees the blocks of the previous drain.
+ * Invariants: order is kept; a failed allocation is remembered and reported by event_queue_failed.
+ * Fork rule: none.
+ */
+#ifndef BROKER_EVENTS_H
+#define BROKER_EVENTS_H
+
+#include "broker/broker.h"
+
+struct event_node;
+
+struct event_queue {
+    struct event_node *head; /* not yet handed out */
+    struct event_node *tail;
+    struct event_node *given; /* handed out by the last drain */
+    size_t len;
+    bool failed;
+};
+
+void event_queue_init(struct event_queue *q);
+void event_queue_release(struct event_queue *q);
+
+/* Copies event with its queue, data and err texts. */
+void event_queue_push(struct event_queue *q, const struct broker_event *event);
+
+/* Shorthands for the common kinds. */
+void event_queue_done(struct event_queue *q, enum broker_event_kind kind, uint64_t tag,
+                      unsigned flags);
+void event_queue_fail(struct event_queue *q, uint64_t tag, const struct err *err);
+
+/* Frees what the last drain lent, then hands out at most max events. */
+int event_queue_drain(struct event_queue *q, struct broker_event *events, int max);
+
+static inline bool event_queue_empty(const struct event_queue *q)
+{
+    return q->head == NULL;
+}
+
+#endif

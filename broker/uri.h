@@ -1,0 +1,35 @@
+/*
+ * uri.h - broker and result backend URLs.
+ *
+ * Forms: redis://[[user]:password@]host[:port][/db], rediss://...,
+ * redis+socket://[[user]:password@]/path?virtual_host=db, sqlite:PATH and sqlite://PATH (what
+ * follows is the path as written, three slashes begin an absolute one), memory:[name], amqp://...,
+ * disabled:// (result backend that stores nothing). Invariant: user name and password are
+ * percent-decoded here and shown nowhere: uri_masked is what logs get. Fork rule: a value; the
+ * strings are owned by the struct.
+ */
+#ifndef BROKER_URI_H
+#define BROKER_URI_H
+
+#include "base/err.h"
+
+struct uri {
+    char *scheme; /* lower case: "redis", "redis+socket", "sqlite", "memory", "amqp", "disabled" */
+    char *user;   /* NULL when absent; decoded */
+    char *password; /* NULL when absent; decoded */
+    char *host;     /* NULL when absent; without the brackets of an IPv6 address */
+    int port;       /* 0 when absent */
+    char *path;     /* as written, percent-decoded except for sqlite; for redis the text behind the
+                       slash ("0"), "" when absent */
+    char *query;    /* behind the '?', "" when absent (sqlite paths keep theirs in path) */
+    char masked[256]; /* the URL with "***" for a password; for people and logs */
+};
+
+/* ERR_USAGE with a text that names the URL (masked), the cause, and what a right one looks like. */
+int uri_parse(struct uri *uri, const char *text, struct err *e);
+void uri_release(struct uri *uri);
+
+/* The value of a query parameter, malloc'ed and decoded; NULL when absent. */
+char *uri_param(const struct uri *uri, const char *name);
+
+#endif

@@ -1,0 +1,21 @@
+# Every library comes from a Debian package; a missing one is named with the package that has it.
+find_package(PkgConfig REQUIRED)
+
+function(celeriac_require target module package)
+    pkg_check_modules(${target} IMPORTED_TARGET GLOBAL ${module})
+    if(NOT ${target}_FOUND)
+        message(FATAL_ERROR "${module} not found: install it with 'apt-get install ${package}'")
+    endif()
+endfunction()
+
+celeriac_require(HIREDIS hiredis libhiredis-dev)
+celeriac_require(RABBITMQ librabbitmq librabbitmq-dev)
+celeriac_require(JANSSON jansson libjansson-dev)
+celeriac_require(SQLITE sqlite3 libsqlite3-dev)
+celeriac_require(LIBEVENT libevent_core libevent-dev)
+celeriac_require(ZLIB zlib zlib1g-dev)
+celeriac_require(XXHASH libxxhash libxxhash-dev)
+celeriac_require(NETTLE nettle nettle-dev)
+if(CELERIAC_TESTS)
+    celeriac_require(CMOCKA cmocka libcmocka-dev)
+endif()
