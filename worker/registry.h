@@ -1,0 +1,52 @@
+/*
+ * registry.h - the tasks a runner can run.
+ *
+ * Purpose: built-in rows and those of loaded modules, found by name, with their options.
+ * Model: only a runner holds a registry: modules are user code, and user code is loaded nowhere
+ * else. A runner tells the dispatcher what it has as JSON (CHANNEL_ROWS), and the dispatcher keeps
+ * the options it decides with as struct task_options. The JSON: [{"name":..., "soft_limit_s":0,
+ * "hard_limit_s":0, "ack_early":false, "track_started":false, "ignore_result":0|1|2}, ...].
+ * Invariant: names are unique; a module that repeats one is refused with the reason.
+ * Fork rule: load after fork, in the runner.
+ */
+#ifndef WORKER_REGISTRY_H
+#define WORKER_REGISTRY_H
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "tasks/task.h"
+
+#include <stdbool.h>
+
+/* One task as loaded: the row with defaults filled in, and whether init ran. */
+struct registry_entry {
+    struct celeriac_task row; /* a copy with later members zero when the module is older */
+    bool init_done;
+    bool init_ok;
+};
+
+struct registry {
+    struct registry_entry *entries; /* owned, sorted by name */
+    size_t len;
+    void **handles; /* owned: dlopen handles, closed never (their code may be on the stack) */
+    size_t handles_len;
+};
+
+/* Loads the built-in tasks. */
+int registry_init(struct registry *r, struct err *e);
+void registry_release(struct registry *r);
+
+/* dlopens a module and adds its rows. ERR_OPERATOR says why not: missing file, missing symbol,
+ * larger ABI major, repeated name. */
+int registry_load(struct registry *r, const char *path, struct err *e);
+
+/* Borrowed, or NULL. */
+struct registry_entry *registry_find(struct registry *r, const char *name);
+
+/* Appends the JSON of CHANNEL_ROWS. */
+int registry_describe(const struct registry *r, struct buf *out, struct err *e);
+
+/* Runs exit() of every entry whose init succeeded. */
+void registry_exit(struct registry *r);
+
+#endif
