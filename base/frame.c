@@ -1,7 +1,6 @@
 #include "base/frame.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -14,6 +13,9 @@ struct header {
 };
 
 #define READ_SIZE (64 * 1024)
+
+/* Set in the header of a frame that a descriptor came with. */
+#define FLAG_FD 0x8000u
 
 void frame_link_init(struct frame_link *link, int fd)
 {
@@ -169,26 +171,18 @@ enum frame_status frame_take(struct frame_link *link, struct frame *out, struct 
         return FRAME_EMPTY;
     *out = (struct frame){h.type, h.flags, h.id,
                           slice_make(link->in.mem + link->in.start + sizeof(h), h.len), -1};
-    if (h.flags & 0x8000u) {
+    if (h.flags & FLAG_FD) {
         out->fd = link->passed_fd;
         link->passed_fd = -1;
-        out->flags &= 0x7fffu;
+        out->flags &= (uint16_t)~FLAG_FD;
     }
     link->taken_len = sizeof(h) + h.len;
     return FRAME_OK;
 }
 
-static int wait_writable(int fd)
+int frame_send_fd(struct frame_link *link, uint16_t type, uint64_t id, int fd, struct err *e)
 {
-    struct pollfd p = {.fd = fd, .events = POLLOUT};
-
-    return poll(&p, 1, -1) < 0 && errno != EINTR ? -1 : 0;
-}
-
-int frame_send_fd(struct frame_link *link, uint16_t type, uint64_t id, struct slice payload, int fd,
-                  struct err *e)
-{
-    struct header h = {(uint32_t)payload.len, type, 0x8000u, id};
+    struct header h = {0, type, FLAG_FD, id};
     struct iovec iov = {&h, sizeof(h)};
     char control[CMSG_SPACE(sizeof(int))] = {0};
     struct msghdr msg = {.msg_iov = &iov,
@@ -201,13 +195,12 @@ int frame_send_fd(struct frame_link *link, uint16_t type, uint64_t id, struct sl
     c->cmsg_type = SCM_RIGHTS;
     c->cmsg_len = CMSG_LEN(sizeof(int));
     memcpy(CMSG_DATA(c), &fd, sizeof(int));
+    /* 16 bytes go into a stream socket of this kind whole or not at all. */
     while (sendmsg(link->fd, &msg, MSG_NOSIGNAL) < 0) {
-        if (errno == EINTR)
-            continue;
-        if ((errno != EAGAIN && errno != EWOULDBLOCK) || wait_writable(link->fd) < 0)
+        if (errno == EAGAIN || errno == EWOULDBLOCK)
+            return err_set(e, ERR_AGAIN, "the socket is full");
+        if (errno != EINTR)
             return err_sys(e, ERR_RECONNECT, errno, "sending a descriptor");
     }
-    /* The 16 bytes of a header are sent whole or not at all on a stream socket of this size. */
-    buf_add(&link->out, payload.ptr, payload.len);
-    return frame_flush(link, e) == FRAME_ERROR ? -1 : 0;
+    return 0;
 }

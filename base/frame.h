@@ -62,10 +62,9 @@ enum frame_status frame_fill(struct frame_link *link, struct err *e);
 /* Hands out the next whole frame of the input, or FRAME_EMPTY. */
 enum frame_status frame_take(struct frame_link *link, struct frame *out, struct err *e);
 
-/* Sends one frame with a descriptor (borrowed) at once; the output must be empty. Waits while the
- * socket is full. */
-int frame_send_fd(struct frame_link *link, uint16_t type, uint64_t id, struct slice payload, int fd,
-                  struct err *e);
+/* Sends one frame with a descriptor (borrowed) at once; the output must be empty. Never waits:
+ * ERR_AGAIN when the socket is full, and nothing was sent. */
+int frame_send_fd(struct frame_link *link, uint16_t type, uint64_t id, int fd, struct err *e);
 
 static inline bool frame_pending(const struct frame_link *link)
 {

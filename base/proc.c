@@ -121,8 +121,16 @@ int proc_child_setup(pid_t parent, const int *keep, size_t n, struct err *e)
     sigprocmask(SIG_SETMASK, &none, NULL);
     signal(SIGPIPE, SIG_IGN);
     proc_close_others(keep, n);
-    /* A runner deep in user code reads no socket, so end-of-file alone would not tell it. */
+    setpgid(0, 0);
+    if (getppid() != parent)
+        return err_set(e, ERR_REFUSED, "the parent process %d is gone", (int)parent);
+    return 0;
+}
+
+int proc_die_with_parent(pid_t parent, struct err *e)
+{
     prctl(PR_SET_PDEATHSIG, SIGKILL);
+    /* It may have died before the request took effect. */
     if (getppid() != parent)
         return err_set(e, ERR_REFUSED, "the parent process %d is gone", (int)parent);
     return 0;

@@ -26,10 +26,14 @@ int proc_title_init(struct proc_title *title, int argc, char **argv);
 void proc_title_set(const struct proc_title *title, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 
-/* Right after fork: default dispositions, empty mask, the kill signal on the parent's death, and
- * every descriptor closed but 0-2 and keep[0..n). parent: the pid that must still be our parent,
- * else -1 with err. */
+/* Right after fork: default dispositions, empty mask, a process group of its own (a Ctrl-C on the
+ * terminal is for the supervisor alone), and every descriptor closed but 0-2 and keep[0..n).
+ * parent: the pid that must still be our parent, else -1 with err. */
 int proc_child_setup(pid_t parent, const int *keep, size_t n, struct err *e);
+
+/* For a process that runs user code and so reads no socket for long: killed when its parent dies.
+ */
+int proc_die_with_parent(pid_t parent, struct err *e);
 
 /* Closes every descriptor above 2 that is not in keep. */
 void proc_close_others(const int *keep, size_t n);

@@ -33,7 +33,7 @@ enum channel_type {
     CHANNEL_READY, /* empty */
     /* supervisor -> dispatcher; id = runner slot where it says so */
     CHANNEL_PING,   /* id = number, answered with PONG */
-    CHANNEL_RUNNER, /* id = slot, payload: int32 pid, with the dispatcher's end of the job channel
+    CHANNEL_RUNNER, /* id = slot, with the dispatcher's end of the job channel
                      */
     CHANNEL_GONE,   /* id = slot, payload: struct channel_gone */
     CHANNEL_STOP,   /* id: 0 warm, 1 cold */
