@@ -41,19 +41,31 @@ struct broker_ops {
                          struct err *e);
 };
 
-/* First member of every backend's structure. */
+/* First member of every backend's structure. The backend sets ops; the rest is broker.c's, set
+ * after open on the outermost broker. */
 struct broker {
     const struct broker_ops *ops;
+    int64_t message_max;
 };
 
 /* Opens a backend: config with its defaults filled in (lease_ms, result_expires_ms, message_max,
- * clock), borrowed during the call except clock and log, which live longer than the broker. */
+ * clock; no queues when node is NULL), borrowed during the call except clock and log, which live
+ * longer than the broker. config->result_url is NULL, or the same place as url, or (only where the
+ * row has a same_place function that said yes) a URL whose results the backend keeps itself, still
+ * in one step with everything else. */
 typedef struct broker *broker_open_fn(const struct uri *uri, const struct broker_config *config,
                                       struct err *e);
+
+/* True when one backend opened for `jobs` can store results at `results` in its own atomic step
+ * (redis: same server, any database). Pure. */
+typedef bool broker_same_place_fn(const struct uri *jobs, const struct uri *results);
 
 broker_open_fn memory_open;
 broker_open_fn sqlite_open;
 broker_open_fn redis_open;
+
+/* Tags with this bit are made by split.c and never reach the caller; broker.c refuses them. */
+#define BROKER_TAG_RESERVED ((uint64_t)1 << 63)
 
 /* trace.c: takes inner. NULL when out of memory (inner is then closed). */
 struct broker *trace_wrap(struct broker *inner, const struct log *log);

@@ -24,13 +24,30 @@
  *  3. finish, release and bury on a lost lease are REFUSED and change nothing.
  *  4. Of several finishes for one delivery exactly one is FINISHED; the others are REFUSED.
  *  5. finish never overwrites a stored SUCCESS: it then acknowledges, drops result and follow-ups,
- * and says so with BROKER_DUPLICATE.
+ * and says so with BROKER_DUPLICATE. The message is then counted under succeeded and under
+ * duplicates, whatever its own outcome was.
  *  6. A publish with a token seen in the last 60 s is confirmed again and pushes nothing.
  *  7. A delayed message is delivered at or after its time, never before; within one queue lower
  * priority number first (Redis order, kombu's steps 0,3,6,9), then first in first out.
  *  8. A lease that is not renewed returns the message (at the front of its queue) after lease_ms at
  * the latest plus one tick.
  *  9. totals: published = succeeded + failed + dead + waiting + delayed + leased, at every instant.
+ *
+ * Decided where backends could differ:
+ *  - Queues are served round robin: successive fetches begin with successive queues, none starves.
+ *  - A renew pushes the lease to lease_ms from now. Renewing a receipt that no longer holds brings
+ * BROKER_LOST for it; LOST may also come unasked. A caller ignores LOST for what it has finished.
+ *  - A note or a bury never overwrites a stored SUCCESS either: the note is dropped, the message is
+ * buried without its result. store then says BROKER_STORED with BROKER_DUPLICATE.
+ *  - Tags and tokens of follow-ups are ignored. Tags of the caller are below 2^63.
+ *  - BROKER_REDELIVERED is a hint: never set on a first delivery; a backend that cannot know leaves
+ * it out.
+ *  - A released message keeps its priority; with not_before_ms it is delayed and `front` is
+ * ignored. DEAD_RETRY sends to the back.
+ *  - Take-over hands the messages of lower generations back to the front of their queues; brokers
+ * of one node and one generation live side by side.
+ *  - A watch may skip states that were overwritten before it looked; never the ready one.
+ *  - With several finishes, publishes or releases in one call each item succeeds or fails alone.
  *
  * Ownership: items are borrowed during the call. What an event points to is borrowed until the next
  * call on the same broker. Fork rule: open after fork, use in one process and one thread. Errors of
@@ -89,7 +106,8 @@ struct broker_message {
     uint64_t tag;
     struct slice queue;
     struct slice envelope;
-    struct slice token; /* {NULL,0}: not idempotent; else at most 64 bytes, remembered for 60 s */
+    struct slice token; /* {NULL,0}: not idempotent; else at most 64 bytes, remembered for 60 s over
+                           all queues */
     struct slice id;    /* task id, for people (peek of delayed messages); may be absent */
     int priority;       /* 0-9 */
     int64_t not_before_ms; /* wall clock; 0: now */
@@ -157,20 +175,28 @@ struct broker_store {
     int64_t expires_ms;
 };
 
-/* Questions of operators. The answer is one BROKER_ANSWER event whose data is JSON:
- *  QUEUES  [{"queue":"celery","waiting":1,"delayed":0,"leased":2,"dead":0,"unknown":0}, ...] all
- * known queues, sorted by name TOTALS
- * {"published":..,"succeeded":..,"failed":..,"retried":..,"dead":..,"waiting":..,"leased":..,"delayed":..,"duplicates":..}
- *          (dead: buried and not sent again, .unknown included; dead rm and purge: see the fields
- * "removed" and "purged", which are counted into "dead" and "failed" so that invariant 9 holds)
- *  PEEK [{"state":"waiting"|"delayed"|"leased","priority":0,"not_before_ms":..,"envelope":"..."}]
- * first `limit` of `queue`, next to be delivered first PURGE   {"purged":N} removes waiting and
- * delayed messages of `queue` DEAD
- * [{"handle":"...","queue":"celery","grave":"dead"|"unknown","cause":"..","id":..,"task":..,"at_ms":..,"size":..}]
- * of `queue`, or of all when it is empty; at most `limit` DEAD_SHOW  the same one object plus
- * "envelope", by `handle`; {} when there is none DEAD_RETRY {"moved":N} sends it back to its queue,
- * by `handle` ("all": every one of `queue`), lost-worker counters kept DEAD_RM    {"removed":N} by
- * `handle` or "all"
+/*
+ * Questions of operators. The answer is one BROKER_ANSWER event whose data is JSON (answer.h writes
+ * it):
+ *  QUEUES      [{"queue":"celery","waiting":1,"delayed":0,"leased":2,"dead":0,"unknown":0}, ...]
+ *              sorted by name: every queue that holds anything or that this broker consumes, and
+ *              others that are known
+ *  TOTALS      {"published":..,"succeeded":..,"failed":..,"retried":..,"dead":..,"waiting":..,
+ *              "leased":..,"delayed":..,"duplicates":..,"purged":..,"removed":..} over all queues.
+ *              dead: buried and not sent again, .unknown included; what dead rm removed stays in
+ *              "dead" and is also told as "removed"; what purge removed is counted into "failed"
+ *              and also told as "purged": so invariant 9 holds
+ *  PEEK        [{"state":"waiting"|"delayed"|"leased","priority":0,"not_before_ms":0,
+ *              "envelope":"..."}] first `limit` of `queue`: waiting ones, next to be delivered
+ *              first, then delayed ones by time, then leased ones
+ *  PURGE       {"purged":N} removes waiting and delayed messages of `queue`
+ *  DEAD        [{"handle":"...","queue":"celery","grave":"dead"|"unknown","cause":"..","id":..,
+ *              "task":..,"at_ms":..,"size":..}] of `queue`, or of all when it is empty; at most
+ *              `limit`, oldest first within a queue and grave
+ *  DEAD_SHOW   the same one object plus "envelope", by `handle`; {} when there is none
+ *  DEAD_RETRY  {"moved":N} sends it back to its queue, by `handle` ("all": every one of `queue`, of
+ *              all queues when it is empty), lost-worker counters kept
+ *  DEAD_RM     {"removed":N} by `handle` or "all", as DEAD_RETRY
  */
 enum broker_question {
     BROKER_ASK_QUEUES,
@@ -201,7 +227,7 @@ enum broker_event_kind {
     BROKER_STORED,    /* tag of a store */
     BROKER_RESULT,    /* tag of a get or watch; data = document, {NULL,0} when there is none */
     BROKER_FORGOTTEN, /* tag of a forget */
-    BROKER_ANSWER,    /* tag of an ask; data = JSON */
+    BROKER_ANSWER,    /* tag of an ask; data = JSON, terminated behind its end */
     BROKER_FAILED, /* tag of any item that was not done (or, with ERR_RECONNECT, perhaps done): err
                       says why */
     BROKER_LOST, /* receipt: the lease is gone (expired, taken over, connection generation over) */
@@ -248,7 +274,8 @@ int64_t broker_deadline(struct broker *b);
 /* Works and hands out at most max events. Returns how many; when it returns max, call again. */
 int broker_poll(struct broker *b, struct broker_event *events, int max);
 
-/* How many more deliveries are wanted now; each delivery uses one up. Replaces the earlier number.
+/* How many more deliveries are wanted now; each delivery uses one up. Replaces the earlier number;
+ * a fetch already under way may still bring what it was asked for. Ignored without node or queues.
  */
 void broker_credit(struct broker *b, int n);
 
