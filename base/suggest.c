@@ -1,55 +1,78 @@
 #include "base/suggest.h"
 
 #include <ctype.h>
+#include <stdbool.h>
 #include <string.h>
+#include <strings.h>
 
 #define WORD_MAX 63
 
-static size_t min3(size_t a, size_t b, size_t c)
+static size_t min2(size_t a, size_t b)
 {
-    size_t least = a < b ? a : b;
-
-    return least < c ? least : c;
+    return a < b ? a : b;
 }
 
-/* Levenshtein's distance with one row of the table; both words are at most WORD_MAX long. */
+static bool same_letter(char a, char b)
+{
+    return tolower((unsigned char)a) == tolower((unsigned char)b);
+}
+
+/* Levenshtein's distance with swaps of neighbours; three rows of the table turn in a ring. Both
+ * words are at most WORD_MAX long. */
 static size_t distance(const char *a, const char *b)
 {
-    size_t row[WORD_MAX + 1];
-    size_t b_len = strlen(b);
+    size_t rows[3][WORD_MAX + 1];
+    size_t b_len = strlen(b), i;
 
     for (size_t j = 0; j <= b_len; j++)
-        row[j] = j;
-    for (size_t i = 1; a[i - 1]; i++) {
-        size_t diagonal = row[0];
+        rows[0][j] = j;
+    for (i = 1; a[i - 1]; i++) {
+        size_t *now = rows[i % 3];
+        const size_t *last = rows[(i + 2) % 3], *before = rows[(i + 1) % 3];
 
-        row[0] = i;
+        now[0] = i;
         for (size_t j = 1; j <= b_len; j++) {
-            size_t above = row[j];
-            size_t change = tolower((unsigned char)a[i - 1]) != tolower((unsigned char)b[j - 1]);
-
-            row[j] = min3(above + 1, row[j - 1] + 1, diagonal + change);
-            diagonal = above;
+            now[j] =
+                min2(min2(last[j], now[j - 1]) + 1, last[j - 1] + !same_letter(a[i - 1], b[j - 1]));
+            if (i > 1 && j > 1 && same_letter(a[i - 1], b[j - 2]) &&
+                same_letter(a[i - 2], b[j - 1]))
+                now[j] = min2(now[j], before[j - 2] + 1);
         }
     }
-    return row[b_len];
+    return rows[(i - 1) % 3][b_len];
+}
+
+void suggest_init(struct suggest *s, const char *word)
+{
+    size_t len = strlen(word);
+
+    /* best_distance begins at the first distance that is too far. */
+    *s = (struct suggest){word, NULL, len / 3 > 1 ? len / 3 + 1 : 2};
+    if (len == 0 || len > WORD_MAX)
+        s->best_distance = 0;
+}
+
+void suggest_offer(struct suggest *s, const char *candidate)
+{
+    size_t len = strlen(s->word), d;
+
+    if (s->best_distance == 0 || strlen(candidate) > WORD_MAX)
+        return;
+    d = distance(s->word, candidate);
+    if (len >= 2 && strncasecmp(s->word, candidate, len) == 0)
+        d = min2(d, 1);
+    if (d < s->best_distance) {
+        s->best_distance = d;
+        s->best = candidate;
+    }
 }
 
 const char *suggest_word(const char *word, const char *const *words, size_t n)
 {
-    size_t len = strlen(word);
-    size_t best = len / 3 > 1 ? len / 3 + 1 : 2; /* first distance that is too far */
-    const char *found = NULL;
+    struct suggest s;
 
-    if (len == 0 || len > WORD_MAX)
-        return NULL;
-    for (size_t i = 0; i < n; i++) {
-        size_t d = strlen(words[i]) <= WORD_MAX ? distance(word, words[i]) : best;
-
-        if (d < best) {
-            best = d;
-            found = words[i];
-        }
-    }
-    return found;
+    suggest_init(&s, word);
+    for (size_t i = 0; i < n; i++)
+        suggest_offer(&s, words[i]);
+    return s.best;
 }

@@ -1,0 +1,146 @@
+#include "app/command.h"
+
+#include "app/select.h"
+#include "base/opt_help.h"
+#include "client/commands.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+static int terminal_columns(void)
+{
+    struct winsize size;
+    const char *text = getenv("COLUMNS");
+    int columns = text ? atoi(text) : 0;
+
+    if (columns <= 0 && ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0)
+        columns = size.ws_col;
+    if (columns <= 0)
+        columns = 80;
+    return columns < 50 ? 50 : (columns > 110 ? 110 : columns);
+}
+
+static int show_help(FILE *to, const struct command *command, const char *path)
+{
+    struct buf text = BUF_INIT;
+
+    command_help(&text, command, path, terminal_columns());
+    fputs(buf_str(&text), to);
+    buf_release(&text);
+    return to == stdout ? EXITCODE_OK : EXITCODE_USAGE;
+}
+
+static int run_help(struct command_context *ctx, const struct opt_values *v, int argc, char **argv)
+{
+    const struct command *command = app_root();
+    char path[SELECT_PATH_SIZE] = "celeriac";
+
+    (void)v;
+    for (int i = 0; i < argc; i++) {
+        command = selection_sub(command, argv[i]);
+        if (!command)
+            return command_usage(ctx, "there is no command '%s'; see 'celeriac help'", argv[i]);
+        snprintf(path + strlen(path), sizeof(path) - strlen(path), " %s", command->name);
+    }
+    return show_help(stdout, command, path);
+}
+
+static const struct command command_help_row = {
+    .name = "help",
+    .summary = "Show the help of a command.",
+    .positional = "[COMMAND...]",
+    .args_max = -1,
+    .run = run_help,
+};
+
+static void fill_context(struct command_context *ctx, const struct opt_values *v, struct log *log)
+{
+    const char *no_color = getenv("NO_COLOR");
+    enum log_level level = LOG_LEVEL_INFO;
+
+    log_level_parse(opt_text(v, "loglevel"), &level);
+    log_init(log, STDERR_FILENO, level, "celeriac");
+    ctx->log = log;
+    ctx->output = strcmp(opt_text(v, "output"), "json") == 0 ? COMMAND_JSON : COMMAND_TABLE;
+    ctx->in_tty = isatty(STDIN_FILENO);
+    ctx->out_tty = isatty(STDOUT_FILENO);
+    ctx->err_tty = isatty(STDERR_FILENO);
+    ctx->color = ctx->out_tty && !(no_color && *no_color);
+}
+
+static int check_arguments(struct command_context *ctx, const struct command *command, int argc,
+                           char **argv)
+{
+    if (argc < command->args_min)
+        return command_usage(ctx, "%s: %s is missing; see '%s --help'", ctx->name,
+                             command->positional, ctx->name);
+    if (command->args_max >= 0 && argc > command->args_max)
+        return command_usage(ctx, "%s: unexpected argument '%s'", ctx->name,
+                             argv[command->args_max]);
+    return EXITCODE_OK;
+}
+
+static int run_selected(struct command_context *ctx, struct selection *s)
+{
+    const struct command *command = s->command;
+    struct err e = ERR_INIT;
+    struct log log;
+    int status;
+
+    if (opt_flag(&s->values, "help"))
+        return show_help(stdout, command, s->path);
+    if (opt_flag(&s->values, "version"))
+        return printf("celeriac %s\n", CELERIAC_VERSION) < 0;
+    if (!command->run && s->values.args_len == 0)
+        return show_help(stderr, command, s->path);
+    if (!command->run)
+        return command_usage(ctx, "%s", s->unknown);
+    if (selection_complete(s, app_root(), &e) < 0)
+        return command_fail(ctx, &e);
+    fill_context(ctx, &s->values, &log);
+    status = check_arguments(ctx, command, (int)s->values.args_len, s->values.args);
+    if (status != EXITCODE_OK)
+        return status;
+    return command->run(ctx, &s->values, (int)s->values.args_len, s->values.args);
+}
+
+int app_run(int argc, char **argv, const struct proc_title *title)
+{
+    struct command_context ctx = {.name = "celeriac", .title = title};
+    struct selection selected;
+    struct err e = ERR_INIT;
+    int status;
+
+    if (selection_make(&selected, app_root(), argc, argv, &e) < 0) {
+        status = command_fail(&ctx, &e);
+    } else {
+        ctx.name = selected.path;
+        status = run_selected(&ctx, &selected);
+    }
+    selection_release(&selected);
+    /* Output that could not be written (a full disk) must not look like success. */
+    if (fflush(stdout) != 0 && status == EXITCODE_OK) {
+        err_set(&e, ERR_OPERATOR, "can not write to standard output");
+        status = command_fail(&ctx, &e);
+    }
+    return status;
+}
+
+static const struct command *const all_commands[] = {
+    &command_help_row,
+    NULL,
+};
+
+static const struct command root = {
+    .name = "celeriac",
+    .summary = "A multi-process job queue that speaks Celery's protocol.",
+    .subs = all_commands,
+};
+
+const struct command *app_root(void)
+{
+    return &root;
+}
