@@ -122,7 +122,8 @@ struct celeriac_call {
     json_t *properties;    /* object */
     json_t *delivery_info; /* object: exchange, routing_key, redelivered */
     json_t *args;          /* array */
-    json_t *kwargs;        /* object */
+    json_t *kwargs;        /* object; parameters of the row that were not given and have a default
+                              are filled in (see celeriac_arg) */
     json_t *embed;         /* object: callbacks, errbacks, chain, chord */
     json_t *stamps;        /* object or NULL */
     const char *task;      /* registered name */
@@ -154,7 +155,7 @@ struct celeriac_task {
     const char *params;
     int (*run)(struct celeriac_call *call);
     int (*init)(void);  /* once per runner after fork, before its first call of this task; non-zero
-                           fails the call */
+                           fails the call, and the next call tries again */
     void (*exit)(void); /* when the runner leaves, if init succeeded */
     int max_retries;    /* unset: 3 */
     double backoff_s;   /* unset: 1 s; doubled with each retry */
@@ -214,6 +215,15 @@ static inline int celeriac_retry(struct celeriac_call *call, double countdown_s,
 static inline int celeriac_cancelled(struct celeriac_call *call)
 {
     return call->fn->cancelled(call);
+}
+
+/* The argument of a parameter, however it was given: by position, by keyword, or by the default in
+ * the row's params. Borrowed; NULL when there is none (only possible without params). index: the
+ * parameter's position, or SIZE_MAX for one that comes after *rest. */
+static inline json_t *celeriac_arg(const struct celeriac_call *call, size_t index, const char *name)
+{
+    json_t *value = json_array_get(call->args, index);
+    return value ? value : json_object_get(call->kwargs, name);
 }
 
 /* A signature in Celery's form. args, kwargs, options: taken, NULL for none. options may hold
