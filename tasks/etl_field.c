@@ -1,4 +1,3 @@
-#define _GNU_SOURCE /* memrchr */
 #include "tasks/etl_field.h"
 
 #include <arpa/inet.h>

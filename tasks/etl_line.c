@@ -1,4 +1,3 @@
-#define _GNU_SOURCE /* memmem */
 #include "tasks/etl_line.h"
 
 #include <string.h>
