@@ -93,8 +93,7 @@ struct channel_verdict {
 /* How a runner ended. */
 struct channel_gone {
     int32_t wait_status;
-    uint32_t
-        hard_limit; /* the supervisor killed it because the watched job passed its hard limit */
+    uint64_t limit_job; /* the watched job that passed its hard limit and was killed for it, or 0 */
 };
 
 struct channel_watch {

@@ -1,0 +1,84 @@
+/* What a delivered message becomes: a job that is ready, or one whose end is already known. */
+#include "worker/dispatcher.h"
+
+#include "base/isotime.h"
+#include "broker/message.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Longer ones are not even parsed: the body alone would be over MESSAGE_BODY_MAX. */
+#define ENVELOPE_MAX ((size_t)MESSAGE_BODY_MAX * 3 / 2)
+
+static int keep_names(struct job *job, const struct message *m)
+{
+    if (m->id && !(job->id = strdup(m->id)))
+        return -1;
+    if (m->task && !(job->task = strdup(m->task)))
+        return -1;
+    return 0;
+}
+
+static void decide(struct dispatcher *d, struct job *job, const struct message *m)
+{
+    const struct worker_config *w = d->config;
+
+    job->lost = m->lost;
+    job->options = taskrows_find(&d->rows, m->task);
+    switch (policy_on_delivery(m, job->options, clock_wall_ms(d->clock))) {
+    case POLICY_EXPIRE:
+        settle_expired(d, job, NULL);
+        return;
+    case POLICY_PARK:
+        settle_hand_back(d, job, NULL, m->eta_ms);
+        return;
+    case POLICY_UNKNOWN:
+        settle_unknown(d, job, NULL);
+        return;
+    case POLICY_RUN:
+        break;
+    }
+    job->soft_limit_s = policy_limit_s(m->soft_limit_s, job->options->soft_limit_s, w->soft_limit_s);
+    job->hard_limit_s = policy_limit_s(m->hard_limit_s, job->options->hard_limit_s, w->hard_limit_s);
+    /* A job that was alone in a runner when it died goes on alone, so that it can not take others with it. */
+    job->solo = m->lost > 0;
+    inflight_move(job, NULL, &d->jobs.ready, JOB_READY);
+}
+
+static void take_apart(struct dispatcher *d, struct job *job)
+{
+    struct message m = {0};
+    struct err e = ERR_INIT;
+
+    if (job->envelope_len > ENVELOPE_MAX) {
+        settle_poison(d, job, NULL, "the message is too large");
+        return;
+    }
+    if (message_parse(&m, slice_make(job->envelope, job->envelope_len), &e) == 0) {
+        if (keep_names(job, &m) == 0)
+            decide(d, job, &m);
+        else
+            settle_hand_back(d, job, NULL, 0);
+    } else if (e.code == ERR_DEADLETTER) {
+        keep_names(job, &m);
+        settle_poison(d, job, NULL, e.text);
+    } else {
+        settle_hand_back(d, job, NULL, clock_wall_ms(d->clock) + 1000);
+    }
+    message_release(&m);
+}
+
+void delivery_take(struct dispatcher *d, const struct broker_event *event)
+{
+    struct job *job = inflight_new(&d->jobs, event->data);
+
+    if (!job) {
+        /* The lease expires and the message comes back: nothing is lost but time. */
+        log_error(&d->log, "out of memory for a job", NULL);
+        return;
+    }
+    job->receipt = event->receipt;
+    job->fence = event->fence;
+    job->delivered_us = isotime_now_us();
+    take_apart(d, job);
+}

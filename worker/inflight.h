@@ -1,0 +1,96 @@
+/*
+ * inflight.h - the jobs that a dispatcher holds.
+ *
+ * Purpose: one struct job from delivery until the broker has settled it, with exactly one owner at any time.
+ * Model: a job is in one state and on the list of that state only; inflight_move is the only function that changes either.
+ *
+ *     READY ----lend----> LENT ----verdict----> SETTLING --confirmed--> freed
+ *       |                   |  runner lost         ^
+ *       |                   +--> READY (solo) or --+
+ *       +--expired, parked, unknown, poison -------+
+ *
+ * Job numbers are never reused in a dispatcher's life, so an answer that comes late finds nobody.
+ * Ownership: a job owns copies of everything; receipts are values. Fork rule: one table per dispatcher.
+ */
+#ifndef WORKER_INFLIGHT_H
+#define WORKER_INFLIGHT_H
+
+#include "broker/broker.h"
+#include "worker/channel.h"
+#include "worker/policy.h"
+
+#include <sys/queue.h>
+
+enum job_state { JOB_READY, JOB_LENT, JOB_SETTLING };
+
+enum settle_kind {
+    SETTLE_FINISH,
+    SETTLE_RELEASE,
+    SETTLE_BURY,
+    SETTLE_STORE /* acknowledged early: only its result is stored */
+};
+
+/* What the broker is to be told; kept until it has confirmed. */
+struct settlement {
+    enum settle_kind kind;
+    enum broker_outcome outcome;
+    enum broker_grave grave;
+    struct channel_verdict verdict; /* slices point into text */
+    struct buf text;                /* owned copy of the verdict's bytes, of a result or of a new envelope */
+    int64_t not_before_ms;
+    bool front;
+    bool submitted;
+    unsigned tries;
+    int64_t try_at_ms; /* monotonic */
+};
+
+struct job {
+    uint64_t number;
+    enum job_state state;
+    TAILQ_ENTRY(job) link; /* on the list of its state */
+    struct broker_receipt receipt;
+    uint64_t fence;
+    char *id;          /* owned; NULL when it could not be read */
+    char *task;        /* owned; likewise */
+    char *envelope;    /* owned */
+    size_t envelope_len;
+    int64_t delivered_us; /* wall */
+    int64_t lost;         /* workers lost so far */
+    double soft_limit_s;
+    double hard_limit_s;
+    struct task_options *options; /* borrowed; NULL when the task is unknown */
+    struct seat *seat;            /* the runner that has it, while LENT */
+    bool solo;                    /* lend alone: it may have killed a runner */
+    bool early_acked;
+    bool lease_lost;
+    struct settlement settle;
+};
+
+TAILQ_HEAD(job_list, job);
+
+struct inflight {
+    struct job **slots; /* owned; number & mask finds the slot */
+    size_t cap;
+    size_t len;
+    uint64_t last_number;
+    struct job_list ready;
+    struct job_list settling;
+};
+
+void inflight_init(struct inflight *t);
+void inflight_release(struct inflight *t);
+
+/* A new job in state READY, on no list yet; NULL when out of memory. envelope: copied. */
+struct job *inflight_new(struct inflight *t, struct slice envelope);
+
+/* NULL when the job is gone. */
+struct job *inflight_find(const struct inflight *t, uint64_t number);
+
+/* Leaves the list it is on (from) and joins another. to NULL: none. */
+void inflight_move(struct job *job, struct job_list *from, struct job_list *to,
+                   enum job_state state);
+
+/* The job must be on no list. */
+void inflight_free(struct inflight *t, struct job *job);
+
+#endif

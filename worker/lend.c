@@ -1,0 +1,403 @@
+/* Lending jobs to runners and taking them back: seats, depth, watches, runners that are gone. */
+#include "worker/dispatcher.h"
+
+#include <event2/event.h>
+#include <string.h>
+#include <unistd.h>
+
+/* A job still out after this long is watched by the supervisor if it has a limit. */
+#define WATCH_AFTER_MS 100
+
+/* ---- seats ---- */
+
+static void empty_seat(struct seat *s)
+{
+    if (s->readable)
+        event_free(s->readable);
+    if (s->writable)
+        event_free(s->writable);
+    s->readable = NULL;
+    s->writable = NULL;
+    frame_link_release(&s->jobs);
+    s->ready = false;
+    s->retiring = false;
+    s->tasks_done = 0;
+    s->watched = 0;
+}
+
+static void tell_supervisor(struct dispatcher *d, uint16_t type, const struct seat *s)
+{
+    frame_put(&d->supervisor, type, 0, (uint64_t)s->slot, slice_make(NULL, 0));
+}
+
+/* A runner that talks nonsense is ended like one that crashed; its jobs follow when the supervisor says that it is gone. */
+static void distrust(struct dispatcher *d, struct seat *s, const char *why)
+{
+    log_error(&d->log, "runner makes no sense", "slot=%d error=\"%s\"", s->slot + 1, why);
+    s->retiring = true;
+    tell_supervisor(d, CHANNEL_KILL, s);
+}
+
+static void on_rows(struct dispatcher *d, struct seat *s, const struct frame *f)
+{
+    struct err e = ERR_INIT;
+
+    if (taskrows_merge(&d->rows, f->payload, &e) < 0) {
+        distrust(d, s, e.text);
+        return;
+    }
+    s->ready = true;
+}
+
+static void on_note(struct dispatcher *d, const struct job *job, const struct frame *f)
+{
+    struct broker_note note = {job->receipt, slice_of(job->id), f->payload};
+
+    if (job->id && !job->early_acked)
+        broker_note(d->broker, &note, 1, NULL);
+}
+
+static void on_send(struct dispatcher *d, struct seat *s, const struct job *job,
+                    const struct frame *f)
+{
+    struct channel_followup followup;
+    struct slice rest = f->payload;
+    struct err e = ERR_INIT;
+
+    if (channel_next_followup(&rest, &followup) != 1)
+        distrust(d, s, "malformed follow-up");
+    else if (outbox_add(&d->outbox, &followup, job->fence, &e) < 0)
+        log_error(&d->log, "message of a task not sent", "error=\"%s\"", e.text);
+}
+
+/* After its last allowed job a runner leaves at end-of-file and the supervisor starts a fresh one. */
+static bool used_up(const struct dispatcher *d, const struct seat *s,
+                    const struct channel_verdict *v)
+{
+    const struct worker_config *w = d->config;
+
+    return (w->max_tasks > 0 && s->tasks_done >= w->max_tasks) ||
+           (w->max_memory_kib > 0 && v->max_rss_kib > w->max_memory_kib);
+}
+
+static void on_verdict(struct dispatcher *d, struct seat *s, struct job *job, const struct frame *f)
+{
+    struct channel_verdict v;
+    struct err e = ERR_INIT;
+
+    if (channel_get_verdict(f->payload, &v, &e) < 0) {
+        distrust(d, s, e.text);
+        return;
+    }
+    if (s->watched == job->number) {
+        s->watched = 0;
+        tell_supervisor(d, CHANNEL_UNWATCH, s);
+    }
+    s->lent_len--;
+    s->tasks_done++;
+    s->head_since_ms = clock_mono_ms(d->clock);
+    job->options->mean_us = policy_mean_us(job->options->mean_us, v.run_us);
+    d->mean_us = policy_mean_us(d->mean_us, v.run_us);
+    if (used_up(d, s, &v))
+        s->retiring = true;
+    settle_verdict(d, job, &s->lent, &v);
+}
+
+static void on_frame(struct dispatcher *d, struct seat *s, const struct frame *f)
+{
+    struct job *job;
+
+    if (f->type == CHANNEL_ROWS) {
+        on_rows(d, s, f);
+        return;
+    }
+    job = TAILQ_FIRST(&s->lent);
+    if (!job || job->number != f->id) {
+        distrust(d, s, "an answer for a job that is not running");
+        return;
+    }
+    switch (f->type) {
+    case CHANNEL_NOTE:
+        on_note(d, job, f);
+        break;
+    case CHANNEL_SEND:
+        on_send(d, s, job, f);
+        break;
+    case CHANNEL_VERDICT:
+        on_verdict(d, s, job, f);
+        break;
+    default:
+        distrust(d, s, "unknown frame");
+    }
+}
+
+/* Reads once and handles every whole frame: true while there may be more. */
+static bool read_seat(struct dispatcher *d, struct seat *s)
+{
+    struct err e = ERR_INIT;
+    struct frame f;
+    enum frame_status got = frame_fill(&s->jobs, &e);
+
+    while (frame_take(&s->jobs, &f, &e) == FRAME_OK)
+        on_frame(d, s, &f);
+    if (got == FRAME_EOF || got == FRAME_ERROR) {
+        /* The death notice; the jobs wait for the supervisor's word on how it died. */
+        s->ready = false;
+        event_del(s->readable);
+    }
+    return got == FRAME_OK;
+}
+
+static struct seat *seat_of_fd(struct dispatcher *d, int fd)
+{
+    for (int i = 0; i < d->config->concurrency; i++) {
+        if (d->seats[i].jobs.fd == fd)
+            return &d->seats[i];
+    }
+    return NULL;
+}
+
+static void on_readable(evutil_socket_t fd, short what, void *cookie)
+{
+    struct dispatcher *d = cookie;
+    struct seat *s = seat_of_fd(d, fd);
+
+    (void)what;
+    if (s)
+        read_seat(d, s);
+}
+
+static void on_writable(evutil_socket_t fd, short what, void *cookie)
+{
+    /* The round after this callback flushes every channel. */
+    (void)fd;
+    (void)what;
+    (void)cookie;
+}
+
+void lend_open_seat(struct dispatcher *d, int slot, int fd)
+{
+    struct seat *s = &d->seats[slot];
+
+    if (s->jobs.fd >= 0)
+        empty_seat(s);
+    frame_link_init(&s->jobs, fd);
+    s->readable = event_new(d->base, fd, EV_READ | EV_PERSIST, on_readable, d);
+    s->writable = event_new(d->base, fd, EV_WRITE, on_writable, d);
+    if (s->readable && s->writable && event_add(s->readable, NULL) == 0)
+        return;
+    log_error(&d->log, "out of memory for a runner", "slot=%d", slot + 1);
+    empty_seat(s);
+}
+
+/* ---- lending ---- */
+
+/* The seat with the fewest jobs that still has room. */
+static struct seat *best_seat(struct dispatcher *d, const struct job *job, int64_t now_ms)
+{
+    struct seat *best = NULL;
+
+    for (int i = 0; i < d->config->concurrency; i++) {
+        struct seat *s = &d->seats[i];
+
+        if (seat_room(s, job, now_ms) > 0 && (!best || s->lent_len < best->lent_len))
+            best = s;
+    }
+    return best;
+}
+
+/* Celery's early acknowledgement, for rows that ask for it: the message is gone before the task runs. */
+static void ack_early(struct dispatcher *d, struct job *job)
+{
+    struct broker_finish finish = {
+        .tag = job->number, .receipt = job->receipt, .outcome = BROKER_JOB_SUCCEEDED};
+
+    if (broker_finish(d->broker, &finish, 1, NULL) == 0)
+        job->early_acked = true;
+}
+
+static void lend(struct dispatcher *d, struct seat *s, struct job *job)
+{
+    struct channel_run run = {.delivered_us = job->delivered_us,
+                              .fence = job->fence,
+                              .attempt = job->lost + 1,
+                              .soft_limit_s = job->soft_limit_s,
+                              .hard_limit_s = job->hard_limit_s,
+                              .alone = s->lent_len == 0 && !policy_is_short(job->options),
+                              .envelope = slice_make(job->envelope, job->envelope_len)};
+
+    if (job->options->ack_early)
+        ack_early(d, job);
+    if (s->lent_len == 0)
+        s->head_since_ms = clock_mono_ms(d->clock);
+    channel_put_run(&s->jobs, job->number, &run);
+    job->seat = s;
+    s->lent_len++;
+    inflight_move(job, &d->jobs.ready, &s->lent, JOB_LENT);
+}
+
+void lend_jobs(struct dispatcher *d)
+{
+    int64_t now_ms = clock_mono_ms(d->clock);
+    struct job *job, *next;
+
+    if (d->stop != DISPATCH_RUN)
+        return;
+    for (job = TAILQ_FIRST(&d->jobs.ready); job; job = next) {
+        struct seat *s = best_seat(d, job, now_ms);
+
+        next = TAILQ_NEXT(job, link);
+        if (!s)
+            return;
+        lend(d, s, job);
+    }
+}
+
+static void flush_seat(struct dispatcher *d, struct seat *s)
+{
+    struct err e = ERR_INIT;
+
+    if (s->jobs.fd < 0)
+        return;
+    if (s->retiring && s->lent_len == 0) {
+        empty_seat(s);
+        return;
+    }
+    if (!frame_pending(&s->jobs) && !s->jobs.out.failed)
+        return;
+    switch (frame_flush(&s->jobs, &e)) {
+    case FRAME_EMPTY:
+        event_add(s->writable, NULL);
+        break;
+    case FRAME_ERROR:
+        distrust(d, s, e.text);
+        break;
+    default:
+        break;
+    }
+}
+
+void lend_flush(struct dispatcher *d)
+{
+    for (int i = 0; i < d->config->concurrency; i++)
+        flush_seat(d, &d->seats[i]);
+}
+
+int lend_running(const struct dispatcher *d)
+{
+    int n = 0;
+
+    for (int i = 0; i < d->config->concurrency; i++)
+        n += d->seats[i].lent_len;
+    return n;
+}
+
+int lend_wanted(const struct dispatcher *d)
+{
+    int ready = 0, window;
+
+    for (int i = 0; i < d->config->concurrency; i++)
+        ready += d->seats[i].ready && !d->seats[i].retiring;
+    if (!ready || d->stop != DISPATCH_RUN)
+        return 0;
+    window = policy_window(ready, d->mean_us) - (int)d->jobs.len;
+    return window > 0 ? window : 0;
+}
+
+/* ---- time limits ---- */
+
+static bool wants_watch(const struct seat *s, const struct job *job)
+{
+    return job && s->watched != job->number && (job->soft_limit_s > 0 || job->hard_limit_s > 0);
+}
+
+static int64_t limit_at(const struct seat *s, double limit_s)
+{
+    return limit_s > 0 ? s->head_since_ms + (int64_t)(limit_s * 1000) : 0;
+}
+
+static void watch(struct dispatcher *d, struct seat *s, const struct job *job)
+{
+    struct channel_watch w = {job->number, limit_at(s, job->soft_limit_s),
+                              limit_at(s, job->hard_limit_s)};
+
+    s->watched = job->number;
+    frame_put(&d->supervisor, CHANNEL_WATCH, 0, (uint64_t)s->slot, slice_make(&w, sizeof(w)));
+}
+
+void lend_watch(struct dispatcher *d)
+{
+    int64_t now_ms = clock_mono_ms(d->clock);
+
+    for (int i = 0; i < d->config->concurrency; i++) {
+        struct seat *s = &d->seats[i];
+        struct job *head = TAILQ_FIRST(&s->lent);
+
+        if (wants_watch(s, head) && now_ms - s->head_since_ms >= WATCH_AFTER_MS)
+            watch(d, s, head);
+    }
+}
+
+int64_t lend_next_ms(const struct dispatcher *d)
+{
+    int64_t next = CLOCK_NEVER;
+
+    for (int i = 0; i < d->config->concurrency; i++) {
+        const struct seat *s = &d->seats[i];
+
+        if (wants_watch(s, TAILQ_FIRST(&s->lent)) && s->head_since_ms + WATCH_AFTER_MS < next)
+            next = s->head_since_ms + WATCH_AFTER_MS;
+    }
+    return next;
+}
+
+/* ---- runners that are gone ---- */
+
+/* Only a job that was alone has its counter raised; the others are lent again, one at a time. */
+static void settle_lent(struct dispatcher *d, struct seat *s, const struct channel_gone *gone)
+{
+    struct job *job = TAILQ_FIRST(&s->lent);
+    bool alone = s->lent_len == 1;
+
+    if (job && gone->limit_job == job->number) {
+        settle_hard_limit(d, job, &s->lent);
+        job = TAILQ_FIRST(&s->lent);
+        alone = false;
+    }
+    if (job && alone) {
+        settle_lost(d, job, &s->lent, gone->wait_status);
+        job = NULL;
+    }
+    while ((job = TAILQ_FIRST(&s->lent))) {
+        job->solo = true;
+        job->seat = NULL;
+        inflight_move(job, &s->lent, NULL, JOB_READY);
+        TAILQ_INSERT_HEAD(&d->jobs.ready, job, link);
+    }
+    s->lent_len = 0;
+}
+
+void lend_lost_runner(struct dispatcher *d, int slot, const struct channel_gone *gone)
+{
+    struct seat *s = &d->seats[slot];
+
+    if (s->jobs.fd < 0)
+        return;
+    /* What it wrote before it died counts. A grandchild may hold the other end open, so read until
+     * nothing is there rather than to the end of the file. */
+    while (read_seat(d, s))
+        continue;
+    settle_lent(d, s, gone);
+    empty_seat(s);
+}
+
+void lend_close_seats(struct dispatcher *d)
+{
+    for (int i = 0; i < d->config->concurrency; i++) {
+        struct job *job;
+
+        while ((job = TAILQ_FIRST(&d->seats[i].lent)))
+            TAILQ_REMOVE(&d->seats[i].lent, job, link);
+        empty_seat(&d->seats[i]);
+    }
+}

@@ -1,0 +1,57 @@
+#include "worker/policy.h"
+
+enum policy_delivery policy_on_delivery(const struct message *m, const struct task_options *options,
+                                        int64_t wall_ms)
+{
+    if (m->expires_ms && m->expires_ms <= wall_ms)
+        return POLICY_EXPIRE;
+    if (m->eta_ms > wall_ms)
+        return POLICY_PARK;
+    return options ? POLICY_RUN : POLICY_UNKNOWN;
+}
+
+bool policy_bury_lost(int64_t lost, int lost_max)
+{
+    return lost >= lost_max;
+}
+
+double policy_limit_s(double message_s, double row_s, double worker_s)
+{
+    if (message_s > 0)
+        return message_s;
+    return row_s > 0 ? row_s : worker_s;
+}
+
+bool policy_is_short(const struct task_options *options)
+{
+    return options->mean_us > 0 && options->mean_us < POLICY_SHORT_US;
+}
+
+static int clamp(int64_t value, int64_t low, int64_t high)
+{
+    return (int)(value < low ? low : value > high ? high : value);
+}
+
+int policy_depth(int64_t mean_us)
+{
+    if (mean_us <= 0 || mean_us >= POLICY_SHORT_US)
+        return 1;
+    return clamp(2000 / mean_us, 1, POLICY_DEPTH_MAX);
+}
+
+int policy_window(int runners, int64_t mean_us)
+{
+    int64_t each = mean_us > 0 ? 20000 / mean_us : 1;
+
+    return runners * (1 + clamp(each, 1, 4 * POLICY_DEPTH_MAX));
+}
+
+int64_t policy_mean_us(int64_t mean_us, int64_t run_us)
+{
+    if (run_us < 1)
+        run_us = 1;
+    if (mean_us <= 0)
+        return run_us;
+    mean_us += (run_us - mean_us) / 8;
+    return mean_us < 1 ? 1 : mean_us;
+}

@@ -1,0 +1,56 @@
+/*
+ * policy.h - the decisions of a dispatcher, pure.
+ *
+ * Purpose: what becomes of a delivery, of a lost job, how many jobs a runner may hold. No I/O, no clock of its own, so that every
+ * rule is a line of a unit test.
+ * Fork rule: none.
+ */
+#ifndef WORKER_POLICY_H
+#define WORKER_POLICY_H
+
+#include "broker/message.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* What the dispatcher knows of a task: the runner's row, and how long it has been running. */
+struct task_options {
+    char *name; /* owned by the table */
+    double soft_limit_s;
+    double hard_limit_s;
+    bool ack_early;
+    int64_t mean_us; /* moving average of the run time; 0: never ran here */
+};
+
+enum policy_delivery {
+    POLICY_RUN,
+    POLICY_PARK,   /* its eta has not come: back to the broker with a not-before time */
+    POLICY_EXPIRE, /* REVOKED "expired" */
+    POLICY_UNKNOWN /* no such task here */
+};
+
+/* options: NULL when no row of that name exists. */
+enum policy_delivery policy_on_delivery(const struct message *m, const struct task_options *options,
+                                        int64_t wall_ms);
+
+/* True when a job that lost `lost` workers, this one included, is buried instead of handed back. */
+bool policy_bury_lost(int64_t lost, int lost_max);
+
+/* message's limit, else the row's, else the worker's; 0: none. */
+double policy_limit_s(double message_s, double row_s, double worker_s);
+
+/* A task is short when it has run before and takes less than a millisecond on average: only such jobs share a runner. */
+#define POLICY_SHORT_US 1000
+bool policy_is_short(const struct task_options *options);
+
+/* How many jobs of this mean run time a runner may hold: about two milliseconds of work, 1 to POLICY_DEPTH_MAX. */
+#define POLICY_DEPTH_MAX 64
+int policy_depth(int64_t mean_us);
+
+/* How many jobs the dispatcher wants in all, lent and waiting: enough for 20 ms of work, at least one waiting per runner. */
+int policy_window(int runners, int64_t mean_us);
+
+/* The next moving average (1/8 of the new value). */
+int64_t policy_mean_us(int64_t mean_us, int64_t run_us);
+
+#endif
