@@ -6,6 +6,9 @@ target_include_directories(celeriac_flags INTERFACE $<BUILD_INTERFACE:${PROJECT_
 target_compile_options(celeriac_flags INTERFACE
     -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wwrite-strings
     -Wpointer-arith -Wundef -Wformat=2 -fvisibility=hidden -fno-common)
+if(CELERIAC_FAULTS)
+    target_compile_definitions(celeriac_flags INTERFACE CELERIAC_FAULTS)
+endif()
 if(CELERIAC_WERROR)
     target_compile_options(celeriac_flags INTERFACE -Werror)
 endif()
@@ -19,6 +22,3 @@ if(CELERIAC_FUZZ)
 endif()
 set(CMAKE_C_EXTENSIONS OFF)
 set(CMAKE_POSITION_INDEPENDENT_CODE ON)
-if(NOT CMAKE_BUILD_TYPE)
-    set(CMAKE_BUILD_TYPE Release CACHE STRING "" FORCE)
-endif()

@@ -38,9 +38,12 @@ static void decide(struct dispatcher *d, struct job *job, const struct message *
     case POLICY_RUN:
         break;
     }
-    job->soft_limit_s = policy_limit_s(m->soft_limit_s, job->options->soft_limit_s, w->soft_limit_s);
-    job->hard_limit_s = policy_limit_s(m->hard_limit_s, job->options->hard_limit_s, w->hard_limit_s);
-    /* A job that was alone in a runner when it died goes on alone, so that it can not take others with it. */
+    job->soft_limit_s =
+        policy_limit_s(m->soft_limit_s, job->options->soft_limit_s, w->soft_limit_s);
+    job->hard_limit_s =
+        policy_limit_s(m->hard_limit_s, job->options->hard_limit_s, w->hard_limit_s);
+    /* A job that was alone in a runner when it died goes on alone, so that it can not take others
+     * with it. */
     job->solo = m->lost > 0;
     inflight_move(job, NULL, &d->jobs.ready, JOB_READY);
 }

@@ -110,7 +110,8 @@ static void on_down(struct dispatcher *d, const struct err *err)
         quit(d, WORKER_EXIT_REFUSED);
 }
 
-/* The job runs on; its end will be refused by the broker, and whoever has the message now records it. */
+/* The job runs on; its end will be refused by the broker, and whoever has the message now records
+ * it. */
 static void on_lost(struct dispatcher *d, const struct broker_receipt *receipt)
 {
     struct job *job, *next;
@@ -213,7 +214,8 @@ static bool same_fds(const struct dispatcher *d, const struct pollfd *fds, int n
     return true;
 }
 
-/* A descriptor number may be reused after a reconnect, so a lost connection always starts from nothing. */
+/* A descriptor number may be reused after a reconnect, so a lost connection always starts from
+ * nothing. */
 static void watch_broker(struct dispatcher *d)
 {
     struct pollfd fds[DISPATCHER_BROKER_FDS];
@@ -245,7 +247,8 @@ static void check_first_connection(struct dispatcher *d)
 
     if (d->was_up || limit <= 0 || clock_mono_ms(d->clock) - d->started_ms < limit)
         return;
-    log_error(&d->log, "broker not reached in time, giving up", "timeout_ms=%lld", (long long)limit);
+    log_error(&d->log, "broker not reached in time, giving up", "timeout_ms=%lld",
+              (long long)limit);
     quit(d, WORKER_EXIT_UNREACHABLE);
 }
 
@@ -344,8 +347,8 @@ static int open_loop(struct dispatcher *d, struct err *e)
     if (!d->base)
         return err_nomem(e);
     d->timer = evtimer_new(d->base, on_timer, d);
-    d->sup_readable = event_new(d->base, d->supervisor.fd, EV_READ | EV_PERSIST,
-                                on_supervisor_readable, d);
+    d->sup_readable =
+        event_new(d->base, d->supervisor.fd, EV_READ | EV_PERSIST, on_supervisor_readable, d);
     d->sup_writable = event_new(d->base, d->supervisor.fd, EV_WRITE, on_broker_ready, d);
     if (!d->timer || !d->sup_readable || !d->sup_writable)
         return err_nomem(e);
@@ -353,8 +356,8 @@ static int open_loop(struct dispatcher *d, struct err *e)
     return 0;
 }
 
-/* Leases are taken under the node and the supervisor's pid: two workers that were given one name by mistake must not take each other's
- * jobs over. */
+/* Leases are taken under the node and the supervisor's pid: two workers that were given one name by
+ * mistake must not take each other's jobs over. */
 static int open_broker(struct dispatcher *d, const struct dispatcher_config *config, struct err *e)
 {
     const struct worker_config *w = config->worker;

@@ -1,17 +1,21 @@
 /*
  * dispatcher.h - the process that owns the broker and lends jobs to runners.
  *
- * Purpose: fetch, decide (policy.h), lend (lend.c), settle (settle.c), keep leases alive; one event loop, nothing that blocks for long.
- * Model: libevent callbacks only read what has arrived; after each round dispatcher_step does the work in a fixed order:
+ * Purpose: fetch, decide (policy.h), lend (lend.c), settle (settle.c), keep leases alive; one event
+ * loop, nothing that blocks for long. Model: libevent callbacks only read what has arrived; after
+ * each round dispatcher_step does the work in a fixed order:
  *
- *     settle what has a verdict -> renew leases -> ask for as many jobs as the runners can use -> broker_poll and its events
+ *     settle what has a verdict -> renew leases -> ask for as many jobs as the runners can use ->
+ * broker_poll and its events
  *     -> lend -> tell the supervisor which jobs to watch -> flush the channels -> set the timer
  *
- * Invariants: every delivered job is in the inflight table until the broker has confirmed its end; a verdict is kept and sent
- * again until it is confirmed or refused; the supervisor's ping is answered in every round.
- * Fork rule: dispatcher_main is called in the child after proc_child_setup; it never forks.
+ * Invariants: every delivered job is in the inflight table until the broker has confirmed its end;
+ * a verdict is kept and sent again until it is confirmed or refused; the supervisor's ping is
+ * answered in every round. Fork rule: dispatcher_main is called in the child after
+ * proc_child_setup; it never forks.
  *
- * The structure is shared by the files of the dispatcher (dispatcher, delivery, lend, settle, outbox) and by nobody else.
+ * The structure is shared by the files of the dispatcher (dispatcher, delivery, lend, settle,
+ * outbox) and by nobody else.
  */
 #ifndef WORKER_DISPATCHER_H
 #define WORKER_DISPATCHER_H
@@ -58,8 +62,8 @@ struct dispatcher {
     struct outbox outbox;
     enum dispatcher_stop stop;
     bool broker_up;
-    bool was_up;         /* at least once: later failures are retried for ever */
-    bool down_logged;    /* the present outage was said once */
+    bool was_up;          /* at least once: later failures are retried for ever */
+    bool down_logged;     /* the present outage was said once */
     bool deliveries_left; /* the last poll filled its array */
     int64_t started_ms;
     int64_t renew_at_ms;
@@ -84,7 +88,8 @@ void lend_lost_runner(struct dispatcher *d, int slot, const struct channel_gone 
 void lend_close_seats(struct dispatcher *d);
 int lend_running(const struct dispatcher *d);
 
-/* settle.c: from here on the job belongs to the settling list. `from`: the list it is on, or NULL. */
+/* settle.c: from here on the job belongs to the settling list. `from`: the list it is on, or NULL.
+ */
 void settle_verdict(struct dispatcher *d, struct job *job, struct job_list *from,
                     const struct channel_verdict *v);
 void settle_expired(struct dispatcher *d, struct job *job, struct job_list *from);
@@ -93,7 +98,8 @@ void settle_poison(struct dispatcher *d, struct job *job, struct job_list *from,
 void settle_hand_back(struct dispatcher *d, struct job *job, struct job_list *from,
                       int64_t not_before_ms);
 void settle_hard_limit(struct dispatcher *d, struct job *job, struct job_list *from);
-/* wait_status: how the runner ended. Buries the job when it has lost too many, else hands it back with its counter raised. */
+/* wait_status: how the runner ended. Buries the job when it has lost too many, else hands it back
+ * with its counter raised. */
 void settle_lost(struct dispatcher *d, struct job *job, struct job_list *from, int wait_status);
 void settle_submit(struct dispatcher *d);
 void settle_answer(struct dispatcher *d, const struct broker_event *event);

@@ -34,8 +34,8 @@ static struct job **slot(const struct inflight *t, uint64_t number)
     return &t->slots[number & (t->cap - 1)];
 }
 
-/* Doubles the table. Numbers are consecutive, so live jobs of one table size never meet in a slot for long: where they do,
- * the table is too small. */
+/* Doubles the table. Numbers are consecutive, so live jobs of one table size never meet in a slot
+ * for long: where they do, the table is too small. */
 static int grow(struct inflight *t)
 {
     size_t cap = t->cap ? t->cap * 2 : 256;
@@ -53,7 +53,8 @@ static int grow(struct inflight *t)
     return 0;
 }
 
-/* The next number whose slot is free; a long job that sits in the way is stepped over, the table grows only when it is half full. */
+/* The next number whose slot is free; a long job that sits in the way is stepped over, the table
+ * grows only when it is half full. */
 static int next_number(struct inflight *t, uint64_t *number)
 {
     if (t->len * 2 >= t->cap && grow(t) < 0)

@@ -1,8 +1,9 @@
 /*
  * inflight.h - the jobs that a dispatcher holds.
  *
- * Purpose: one struct job from delivery until the broker has settled it, with exactly one owner at any time.
- * Model: a job is in one state and on the list of that state only; inflight_move is the only function that changes either.
+ * Purpose: one struct job from delivery until the broker has settled it, with exactly one owner at
+ * any time. Model: a job is in one state and on the list of that state only; inflight_move is the
+ * only function that changes either.
  *
  *     READY ----lend----> LENT ----verdict----> SETTLING --confirmed--> freed
  *       |                   |  runner lost         ^
@@ -10,7 +11,8 @@
  *       +--expired, parked, unknown, poison -------+
  *
  * Job numbers are never reused in a dispatcher's life, so an answer that comes late finds nobody.
- * Ownership: a job owns copies of everything; receipts are values. Fork rule: one table per dispatcher.
+ * Ownership: a job owns copies of everything; receipts are values. Fork rule: one table per
+ * dispatcher.
  */
 #ifndef WORKER_INFLIGHT_H
 #define WORKER_INFLIGHT_H
@@ -36,7 +38,7 @@ struct settlement {
     enum broker_outcome outcome;
     enum broker_grave grave;
     struct channel_verdict verdict; /* slices point into text */
-    struct buf text;                /* owned copy of the verdict's bytes, of a result or of a new envelope */
+    struct buf text; /* owned copy of the verdict's bytes, of a result or of a new envelope */
     int64_t not_before_ms;
     bool front;
     bool submitted;
@@ -50,9 +52,9 @@ struct job {
     TAILQ_ENTRY(job) link; /* on the list of its state */
     struct broker_receipt receipt;
     uint64_t fence;
-    char *id;          /* owned; NULL when it could not be read */
-    char *task;        /* owned; likewise */
-    char *envelope;    /* owned */
+    char *id;       /* owned; NULL when it could not be read */
+    char *task;     /* owned; likewise */
+    char *envelope; /* owned */
     size_t envelope_len;
     int64_t delivered_us; /* wall */
     int64_t lost;         /* workers lost so far */

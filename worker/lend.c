@@ -30,7 +30,8 @@ static void tell_supervisor(struct dispatcher *d, uint16_t type, const struct se
     frame_put(&d->supervisor, type, 0, (uint64_t)s->slot, slice_make(NULL, 0));
 }
 
-/* A runner that talks nonsense is ended like one that crashed; its jobs follow when the supervisor says that it is gone. */
+/* A runner that talks nonsense is ended like one that crashed; its jobs follow when the supervisor
+ * says that it is gone. */
 static void distrust(struct dispatcher *d, struct seat *s, const char *why)
 {
     log_error(&d->log, "runner makes no sense", "slot=%d error=\"%s\"", s->slot + 1, why);
@@ -70,7 +71,8 @@ static void on_send(struct dispatcher *d, struct seat *s, const struct job *job,
         log_error(&d->log, "message of a task not sent", "error=\"%s\"", e.text);
 }
 
-/* After its last allowed job a runner leaves at end-of-file and the supervisor starts a fresh one. */
+/* After its last allowed job a runner leaves at end-of-file and the supervisor starts a fresh one.
+ */
 static bool used_up(const struct dispatcher *d, const struct seat *s,
                     const struct channel_verdict *v)
 {
@@ -206,7 +208,8 @@ static struct seat *best_seat(struct dispatcher *d, const struct job *job, int64
     return best;
 }
 
-/* Celery's early acknowledgement, for rows that ask for it: the message is gone before the task runs. */
+/* Celery's early acknowledgement, for rows that ask for it: the message is gone before the task
+ * runs. */
 static void ack_early(struct dispatcher *d, struct job *job)
 {
     struct broker_finish finish = {

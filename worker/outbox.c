@@ -48,8 +48,8 @@ int outbox_add(struct outbox *box, const struct channel_followup *f, uint64_t fe
         free(item);
         return err_nomem(e);
     }
-    snprintf(item->token, sizeof(item->token), "%.*s/%" PRIu64, (int)(f->id.len > 40 ? 40 : f->id.len),
-             f->id.ptr ? f->id.ptr : "", fence);
+    snprintf(item->token, sizeof(item->token), "%.*s/%" PRIu64,
+             (int)(f->id.len > 40 ? 40 : f->id.len), f->id.ptr ? f->id.ptr : "", fence);
     item->tag = OUTBOX_TAG | ++box->last;
     TAILQ_INSERT_TAIL(&box->items, item, link);
     box->len++;

@@ -1,8 +1,10 @@
 /*
- * outbox.h - messages of running tasks on their way to the broker (send_now), kept until it has confirmed them.
+ * outbox.h - messages of running tasks on their way to the broker (send_now), kept until it has
+ * confirmed them.
  *
- * Model: each item is published with a token, so that a resend after a lost connection pushes nothing twice. Tags carry OUTBOX_TAG, which no job
- * number does. Invariant: an item leaves only when confirmed. Fork rule: one per dispatcher.
+ * Model: each item is published with a token, so that a resend after a lost connection pushes
+ * nothing twice. Tags carry OUTBOX_TAG, which no job number does. Invariant: an item leaves only
+ * when confirmed. Fork rule: one per dispatcher.
  */
 #ifndef WORKER_OUTBOX_H
 #define WORKER_OUTBOX_H
@@ -27,8 +29,7 @@ void outbox_init(struct outbox *box);
 void outbox_release(struct outbox *box);
 
 /* Copies the follow-up. fence: of the job that sends, part of the token. */
-int outbox_add(struct outbox *box, const struct channel_followup *f, uint64_t fence,
-               struct err *e);
+int outbox_add(struct outbox *box, const struct channel_followup *f, uint64_t fence, struct err *e);
 
 /* Publishes what has not been submitted and is due. */
 void outbox_submit(struct outbox *box, struct broker *b, int64_t now_ms);

@@ -1,9 +1,8 @@
 /*
  * policy.h - the decisions of a dispatcher, pure.
  *
- * Purpose: what becomes of a delivery, of a lost job, how many jobs a runner may hold. No I/O, no clock of its own, so that every
- * rule is a line of a unit test.
- * Fork rule: none.
+ * Purpose: what becomes of a delivery, of a lost job, how many jobs a runner may hold. No I/O, no
+ * clock of its own, so that every rule is a line of a unit test. Fork rule: none.
  */
 #ifndef WORKER_POLICY_H
 #define WORKER_POLICY_H
@@ -39,15 +38,18 @@ bool policy_bury_lost(int64_t lost, int lost_max);
 /* message's limit, else the row's, else the worker's; 0: none. */
 double policy_limit_s(double message_s, double row_s, double worker_s);
 
-/* A task is short when it has run before and takes less than a millisecond on average: only such jobs share a runner. */
+/* A task is short when it has run before and takes less than a millisecond on average: only such
+ * jobs share a runner. */
 #define POLICY_SHORT_US 1000
 bool policy_is_short(const struct task_options *options);
 
-/* How many jobs of this mean run time a runner may hold: about two milliseconds of work, 1 to POLICY_DEPTH_MAX. */
+/* How many jobs of this mean run time a runner may hold: about two milliseconds of work, 1 to
+ * POLICY_DEPTH_MAX. */
 #define POLICY_DEPTH_MAX 64
 int policy_depth(int64_t mean_us);
 
-/* How many jobs the dispatcher wants in all, lent and waiting: enough for 20 ms of work, at least one waiting per runner. */
+/* How many jobs the dispatcher wants in all, lent and waiting: enough for 20 ms of work, at least
+ * one waiting per runner. */
 int policy_window(int runners, int64_t mean_us);
 
 /* The next moving average (1/8 of the new value). */

@@ -1,11 +1,12 @@
 /*
  * seat.h - a runner as the dispatcher sees it.
  *
- * Purpose: the job channel of one slot and the jobs lent through it, oldest first; the oldest is the one that runs.
- * Model: a seat is EMPTY until the supervisor sends a channel, OPEN until it says that the runner is gone or the dispatcher retires it
- * (closes the channel, so that the runner leaves by itself). Jobs of a seat are settled as lost only when the supervisor says "gone":
- * by then everything that the runner had written has been read.
- * Invariant: verdicts come in the order of lending. Fork rule: one table per dispatcher.
+ * Purpose: the job channel of one slot and the jobs lent through it, oldest first; the oldest is
+ * the one that runs. Model: a seat is EMPTY until the supervisor sends a channel, OPEN until it
+ * says that the runner is gone or the dispatcher retires it (closes the channel, so that the runner
+ * leaves by itself). Jobs of a seat are settled as lost only when the supervisor says "gone": by
+ * then everything that the runner had written has been read. Invariant: verdicts come in the order
+ * of lending. Fork rule: one table per dispatcher.
  */
 #ifndef WORKER_SEAT_H
 #define WORKER_SEAT_H
@@ -28,7 +29,8 @@ struct seat {
     int64_t tasks_done;
 };
 
-/* How many more jobs like this one the seat may be lent now (R8 of docs/architecture.md): 0 or 1 for jobs that are not short. */
+/* How many more jobs like this one the seat may be lent now (R8 of docs/architecture.md): 0 or 1
+ * for jobs that are not short. */
 int seat_room(const struct seat *s, const struct job *job, int64_t now_ms);
 
 #endif

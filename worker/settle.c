@@ -1,8 +1,9 @@
 /*
- * Settling: what the broker is told about a job that has ended, kept and told again until it has answered.
+ * Settling: what the broker is told about a job that has ended, kept and told again until it has
+ * answered.
  *
- * CRASH: after a verdict arrived, before the broker confirmed it - the lease comes back and the job runs again; the
- * fence lets only one of the two be recorded.
+ * CRASH: after a verdict arrived, before the broker confirmed it - the lease comes back and the job
+ * runs again; the fence lets only one of the two be recorded.
  */
 #include "worker/dispatcher.h"
 
@@ -32,7 +33,8 @@ static void settle(struct dispatcher *d, struct job *job, struct job_list *from,
     inflight_move(job, from, &d->jobs.settling, JOB_SETTLING);
 }
 
-/* The slices of a verdict point into the channel's buffer: copy them into the job and let them point there. */
+/* The slices of a verdict point into the channel's buffer: copy them into the job and let them
+ * point there. */
 static void keep_verdict(struct settlement *s, const struct channel_verdict *v)
 {
     struct slice *parts[] = {&s->verdict.result, &s->verdict.cause, &s->verdict.followups};
@@ -90,7 +92,8 @@ static void add_document(struct dispatcher *d, struct job *job, const char *stat
         doc.group_id = m.group;
         doc.parent_id = m.parent_id;
     }
-    /* Not at the front of an empty buffer the caller would need offsets; every caller starts with none. */
+    /* Not at the front of an empty buffer the caller would need offsets; every caller starts with
+     * none. */
     buf_clear(&job->settle.text);
     if (!job->id || result_encode(&job->settle.text, &doc, NULL) < 0)
         buf_clear(&job->settle.text);
@@ -300,14 +303,14 @@ static int submit_burials(struct dispatcher *d, struct job **jobs, size_t n)
     for (size_t i = 0; i < n; i++) {
         const struct settlement *s = &jobs[i]->settle;
 
-        v[i] = (struct broker_bury){.tag = jobs[i]->number,
-                                    .receipt = jobs[i]->receipt,
-                                    .grave = s->grave,
-                                    .cause = s->verdict.cause.ptr ? s->verdict.cause
-                                                                  : slice_of("rejected by the task"),
-                                    .id = slice_of(jobs[i]->id),
-                                    .task = slice_of(jobs[i]->task),
-                                    .result = s->verdict.result};
+        v[i] = (struct broker_bury){
+            .tag = jobs[i]->number,
+            .receipt = jobs[i]->receipt,
+            .grave = s->grave,
+            .cause = s->verdict.cause.ptr ? s->verdict.cause : slice_of("rejected by the task"),
+            .id = slice_of(jobs[i]->id),
+            .task = slice_of(jobs[i]->task),
+            .result = s->verdict.result};
         if (s->verdict.result.ptr)
             v[i].result_id = slice_of(jobs[i]->id);
     }
@@ -398,7 +401,8 @@ void settle_submit(struct dispatcher *d)
 static void on_failed(struct dispatcher *d, struct job *job, const struct broker_event *event)
 {
     if (job->state != JOB_SETTLING) {
-        /* The early acknowledgement did not get through: this job is acknowledged with its verdict. */
+        /* The early acknowledgement did not get through: this job is acknowledged with its verdict.
+         */
         job->early_acked = false;
         return;
     }

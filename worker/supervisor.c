@@ -335,7 +335,7 @@ static void on_dispatcher_exit(struct supervisor *s)
         end_worker(s, WORKER_EXIT_FAILED);
 }
 
-static void on_exit(struct supervisor *s, struct child *c, int wait_status)
+static void on_child_exit(struct supervisor *s, struct child *c, int wait_status)
 {
     char cause[64];
     bool early = c->state == CHILD_STARTING;
@@ -392,7 +392,7 @@ static void reap(struct supervisor *s)
             read_dispatcher(s);
         else
             read_runner(s, c);
-        on_exit(s, c, wait_status);
+        on_child_exit(s, c, wait_status);
     }
 }
 

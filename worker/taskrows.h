@@ -1,8 +1,9 @@
 /*
  * taskrows.h - the tasks that the runners have, as the dispatcher knows them.
  *
- * Model: filled from the JSON that a runner sends first (registry.h); a later runner's table is merged, so that pointers into the
- * table stay valid and run-time averages are kept. Invariant: entries are never removed. Fork rule: one per dispatcher.
+ * Model: filled from the JSON that a runner sends first (registry.h); a later runner's table is
+ * merged, so that pointers into the table stay valid and run-time averages are kept. Invariant:
+ * entries are never removed. Fork rule: one per dispatcher.
  */
 #ifndef WORKER_TASKROWS_H
 #define WORKER_TASKROWS_H

@@ -2,10 +2,10 @@
  * worker.h - one worker: a supervisor, a dispatcher and N runners.
  *
  * Purpose: what `celeriac worker` starts, with every setting that a person may give.
- * Model: supervisor_run turns the calling process into the supervisor (supervisor.h) until the worker
- * has stopped. Ownership: the configuration is borrowed for as long as the worker runs. Fork rule:
- * call it from a process with one thread and no open broker; the children inherit the configuration
- * by fork.
+ * Model: supervisor_run turns the calling process into the supervisor (supervisor.h) until the
+ * worker has stopped. Ownership: the configuration is borrowed for as long as the worker runs. Fork
+ * rule: call it from a process with one thread and no open broker; the children inherit the
+ * configuration by fork.
  */
 #ifndef WORKER_WORKER_H
 #define WORKER_WORKER_H
