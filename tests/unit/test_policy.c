@@ -1,0 +1,129 @@
+/* The dispatcher's decisions: deliveries, lost workers, limits, how many jobs a runner may hold. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "worker/policy.h"
+#include "worker/seat.h"
+
+static struct task_options known = {.name = (char *)"math.add"};
+
+static void deliveries_are_run_parked_expired_or_kept_aside(void **state)
+{
+    struct message m = {0};
+
+    (void)state;
+    assert_int_equal(policy_on_delivery(&m, &known, 1000), POLICY_RUN);
+    assert_int_equal(policy_on_delivery(&m, NULL, 1000), POLICY_UNKNOWN);
+    m.eta_ms = 1001;
+    assert_int_equal(policy_on_delivery(&m, &known, 1000), POLICY_PARK);
+    assert_int_equal(policy_on_delivery(&m, &known, 1001), POLICY_RUN);
+    /* What has expired is not kept for its eta, nor asked for its name. */
+    m.expires_ms = 1000;
+    assert_int_equal(policy_on_delivery(&m, NULL, 1000), POLICY_EXPIRE);
+    m.expires_ms = 2000;
+    assert_int_equal(policy_on_delivery(&m, NULL, 1000), POLICY_PARK);
+}
+
+static void a_job_is_buried_with_its_fifth_lost_worker(void **state)
+{
+    (void)state;
+    assert_false(policy_bury_lost(1, 5));
+    assert_false(policy_bury_lost(4, 5));
+    assert_true(policy_bury_lost(5, 5));
+    assert_true(policy_bury_lost(9, 5));
+}
+
+static void the_nearest_limit_counts(void **state)
+{
+    (void)state;
+    assert_true(policy_limit_s(1, 2, 3) == 1);
+    assert_true(policy_limit_s(0, 2, 3) == 2);
+    assert_true(policy_limit_s(0, 0, 3) == 3);
+    assert_true(policy_limit_s(0, 0, 0) == 0);
+}
+
+static void only_known_short_tasks_share_a_runner(void **state)
+{
+    struct task_options options = {.mean_us = 0};
+
+    (void)state;
+    assert_false(policy_is_short(&options));
+    assert_int_equal(policy_depth(0), 1);
+    options.mean_us = 999;
+    assert_true(policy_is_short(&options));
+    assert_int_equal(policy_depth(999), 2);
+    options.mean_us = 1000;
+    assert_false(policy_is_short(&options));
+    assert_int_equal(policy_depth(1000), 1);
+    assert_int_equal(policy_depth(1), POLICY_DEPTH_MAX);
+}
+
+static void the_window_holds_twenty_milliseconds_of_work(void **state)
+{
+    (void)state;
+    assert_int_equal(policy_window(2, 0), 4);
+    assert_int_equal(policy_window(2, 60000000), 4);
+    assert_int_equal(policy_window(2, 5000), 10);
+    assert_true(policy_window(2, 1) <= 2 * (1 + 4 * POLICY_DEPTH_MAX));
+}
+
+static void the_mean_follows_and_never_reaches_zero(void **state)
+{
+    int64_t mean = policy_mean_us(0, 800);
+
+    (void)state;
+    assert_int_equal(mean, 800);
+    mean = policy_mean_us(mean, 1600);
+    assert_int_equal(mean, 900);
+    for (int i = 0; i < 100; i++)
+        mean = policy_mean_us(mean, 0);
+    assert_true(mean >= 1);
+}
+
+static struct job *put(struct seat *s, struct job *job, struct task_options *options)
+{
+    job->options = options;
+    TAILQ_INSERT_TAIL(&s->lent, job, link);
+    s->lent_len++;
+    return job;
+}
+
+static void a_seat_takes_short_jobs_together_and_others_alone(void **state)
+{
+    struct task_options quick = {.mean_us = 100}, slow = {.mean_us = 5000};
+    struct seat s = {.ready = true, .head_since_ms = 1000};
+    struct job first = {0}, next = {.options = &quick};
+
+    (void)state;
+    TAILQ_INIT(&s.lent);
+    assert_int_equal(seat_room(&s, &next, 1000), 1);
+    put(&s, &first, &quick);
+    assert_int_equal(seat_room(&s, &next, 1000), 19);
+    assert_int_equal(seat_room(&s, &next, 1100), 0); /* silent for 100 ms */
+    next.solo = true;
+    assert_int_equal(seat_room(&s, &next, 1000), 0);
+    next.solo = false;
+    first.options = &slow;
+    assert_int_equal(seat_room(&s, &next, 1000), 0);
+    first.options = &quick;
+    s.retiring = true;
+    assert_int_equal(seat_room(&s, &next, 1000), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(deliveries_are_run_parked_expired_or_kept_aside),
+        cmocka_unit_test(a_job_is_buried_with_its_fifth_lost_worker),
+        cmocka_unit_test(the_nearest_limit_counts),
+        cmocka_unit_test(only_known_short_tasks_share_a_runner),
+        cmocka_unit_test(the_window_holds_twenty_milliseconds_of_work),
+        cmocka_unit_test(the_mean_follows_and_never_reaches_zero),
+        cmocka_unit_test(a_seat_takes_short_jobs_together_and_others_alone),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
