@@ -83,6 +83,8 @@ struct message_spec {
     json_t *kwargs;       /* borrowed object; NULL: {} */
     json_t *embed;        /* borrowed object; NULL: all null */
     json_t *headers;      /* borrowed object: merged over the standard headers; NULL: none */
+    json_t *carry;        /* borrowed headers of the message that this one continues: those that are
+                             the user's own are sent again; NULL: none */
     const char *queue;    /* routing key; NULL: "celery" */
     const char *reply_to; /* NULL: "" is sent */
     const char *shadow;
@@ -103,8 +105,8 @@ struct message_spec {
 int message_encode(struct buf *out, const struct message_spec *spec, struct uuid_source *ids,
                    struct err *e);
 
-/* Python's repr of an argument list as a tuple, and of an object as a dict, cut to 1,024 characters
- * as Celery's argsrepr. */
+/* An argument list as a Python tuple, and an object as a dict, in the words of Celery's saferepr:
+ * cut at 1,024 characters, three levels deep, strings in single quotes. */
 void message_args_repr(struct buf *out, const json_t *args);
 void message_kwargs_repr(struct buf *out, const json_t *kwargs);
 

@@ -1,0 +1,323 @@
+/* A task message as text: written straight into the buffer, in the order and style of Celery. */
+#include "base/isotime.h"
+#include "broker/json_text.h"
+#include "broker/message.h"
+
+#include <nettle/base64.h>
+#include <unistd.h>
+
+#define TIME_MAX_MS 253402300799999 /* the last millisecond of the year 9999 */
+
+/* Written below; user headers of these names are not sent again by `carry`. */
+static const char *const own_headers[] = {
+    "lang",          "task",         "id",
+    "shadow",        "eta",          "expires",
+    "group",         "group_index",  "retries",
+    "timelimit",     "root_id",      "parent_id",
+    "argsrepr",      "kwargsrepr",   "origin",
+    "ignore_result", "redelivered",  "compression",
+    "x-death",       MESSAGE_H_LOST, MESSAGE_H_SENT_MS,
+};
+
+struct writer {
+    struct buf *out;
+    const struct message_spec *spec;
+    struct err *e;
+    bool first;
+    bool failed;
+};
+
+static void put_text(struct writer *w, const char *text)
+{
+    if (!text)
+        buf_adds(w->out, "null");
+    else if (json_text_string(w->out, slice_of(text), w->e) < 0)
+        w->failed = true;
+}
+
+static void put_value(struct writer *w, const json_t *value)
+{
+    if (json_text_value(w->out, value, w->e) < 0)
+        w->failed = true;
+}
+
+static void put_key(struct writer *w, const char *name)
+{
+    if (!w->first)
+        buf_adds(w->out, ", ");
+    w->first = false;
+    put_text(w, name);
+    buf_adds(w->out, ": ");
+}
+
+/* Begins a header. False when the user gave this header: it is then written already. */
+static bool put_header(struct writer *w, const char *name)
+{
+    const json_t *given = json_object_get(w->spec->headers, name);
+
+    put_key(w, name);
+    if (given)
+        put_value(w, given);
+    return !given;
+}
+
+static void header_text(struct writer *w, const char *name, const char *text)
+{
+    if (put_header(w, name))
+        put_text(w, text);
+}
+
+static void header_integer(struct writer *w, const char *name, int64_t value, bool null)
+{
+    if (!put_header(w, name))
+        return;
+    if (null)
+        buf_adds(w->out, "null");
+    else
+        buf_addf(w->out, "%lld", (long long)value);
+}
+
+static void header_time(struct writer *w, const char *name, int64_t wall_ms)
+{
+    char text[ISOTIME_SIZE];
+
+    if (!put_header(w, name))
+        return;
+    if (wall_ms)
+        isotime_format_us(wall_ms * 1000, text);
+    put_text(w, wall_ms ? text : NULL);
+}
+
+static void put_limit(struct writer *w, double seconds)
+{
+    if (seconds <= 0)
+        buf_adds(w->out, "null");
+    else if (seconds == (double)(int64_t)seconds)
+        buf_addf(w->out, "%lld", (long long)seconds);
+    else
+        json_text_real(w->out, seconds);
+}
+
+static void header_limits(struct writer *w)
+{
+    if (!put_header(w, "timelimit"))
+        return;
+    buf_adds(w->out, "[");
+    put_limit(w, w->spec->hard_limit_s);
+    buf_adds(w->out, ", ");
+    put_limit(w, w->spec->soft_limit_s);
+    buf_adds(w->out, "]");
+}
+
+static void header_repr(struct writer *w, const char *name,
+                        void (*repr)(struct buf *out, const json_t *value), const json_t *value)
+{
+    struct buf text = BUF_INIT;
+
+    if (!put_header(w, name))
+        return;
+    repr(&text, value);
+    put_text(w, buf_str(&text));
+    buf_release(&text);
+}
+
+static void header_origin(struct writer *w)
+{
+    char host[128] = "", origin[160];
+
+    gethostname(host, sizeof(host) - 1);
+    snprintf(origin, sizeof(origin), "gen%d@%s", (int)getpid(), host);
+    header_text(w, "origin", w->spec->origin ? w->spec->origin : origin);
+}
+
+static bool is_own(const char *name)
+{
+    for (size_t i = 0; i < sizeof(own_headers) / sizeof(own_headers[0]); i++) {
+        if (strcmp(name, own_headers[i]) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* The user's headers: those of the message that is continued, then those given now. */
+static void put_user_headers(struct writer *w)
+{
+    const char *name;
+    json_t *value;
+
+    json_object_foreach(w->spec->carry, name, value)
+    {
+        if (!is_own(name) && !json_object_get(w->spec->headers, name)) {
+            put_key(w, name);
+            put_value(w, value);
+        }
+    }
+    json_object_foreach(w->spec->headers, name, value)
+    {
+        if (!is_own(name)) {
+            put_key(w, name);
+            put_value(w, value);
+        }
+    }
+}
+
+static void put_headers(struct writer *w)
+{
+    const struct message_spec *s = w->spec;
+
+    buf_adds(w->out, "{");
+    w->first = true;
+    header_text(w, "lang", "py");
+    header_text(w, "task", s->task);
+    header_text(w, "id", s->id);
+    header_text(w, "shadow", s->shadow);
+    header_time(w, "eta", s->eta_ms);
+    header_time(w, "expires", s->expires_ms);
+    header_text(w, "group", s->group);
+    header_integer(w, "group_index", s->group_index, s->group_index < 0);
+    header_integer(w, "retries", s->retries, false);
+    header_limits(w);
+    header_text(w, "root_id", s->root_id ? s->root_id : s->id);
+    header_text(w, "parent_id", s->parent_id);
+    header_repr(w, "argsrepr", message_args_repr, s->args);
+    header_repr(w, "kwargsrepr", message_kwargs_repr, s->kwargs);
+    header_origin(w);
+    if (put_header(w, "ignore_result"))
+        buf_adds(w->out, s->ignore_result ? "true" : "false");
+    put_user_headers(w);
+    if (s->now_ms)
+        header_integer(w, MESSAGE_H_SENT_MS, s->now_ms, false);
+    buf_adds(w->out, "}");
+}
+
+static void put_properties(struct writer *w, struct uuid_source *ids)
+{
+    const struct message_spec *s = w->spec;
+    char tag[UUID_SIZE];
+
+    buf_adds(w->out, "{\"correlation_id\": ");
+    put_text(w, s->id);
+    buf_adds(w->out, ", \"reply_to\": ");
+    put_text(w, s->reply_to ? s->reply_to : "");
+    buf_adds(w->out, ", \"delivery_mode\": 2");
+    if (s->expires_ms && s->now_ms)
+        buf_addf(w->out, ", \"expiration\": \"%lld\"",
+                 (long long)(s->expires_ms > s->now_ms ? s->expires_ms - s->now_ms : 0));
+    buf_adds(w->out, ", \"delivery_info\": {\"exchange\": \"\", \"routing_key\": ");
+    put_text(w, s->queue ? s->queue : "celery");
+    uuid_next(ids, tag);
+    buf_addf(w->out,
+             "}, \"priority\": %d, \"body_encoding\": \"base64\", \"delivery_tag\": \"%s\"}",
+             s->priority, tag);
+}
+
+/* [args, kwargs, embed] in base64 and quotes. */
+static int put_body(struct writer *w)
+{
+    struct buf body = BUF_INIT;
+    struct writer text = {&body, w->spec, w->e, true, false};
+    char *to = NULL;
+
+    buf_adds(&body, "[");
+    w->spec->args ? put_value(&text, w->spec->args) : buf_adds(&body, "[]");
+    buf_adds(&body, ", ");
+    w->spec->kwargs ? put_value(&text, w->spec->kwargs) : buf_adds(&body, "{}");
+    buf_adds(&body, ", ");
+    if (w->spec->embed)
+        put_value(&text, w->spec->embed);
+    else
+        buf_adds(&body, "{\"callbacks\": null, \"errbacks\": null, \"chain\": null, "
+                        "\"chord\": null}");
+    buf_adds(&body, "]");
+    if (body.len > MESSAGE_BODY_MAX) {
+        err_set(w->e, ERR_USAGE, "the arguments of \"%s\" need %zu bytes, the limit is %u",
+                w->spec->task, body.len, MESSAGE_BODY_MAX);
+        text.failed = true;
+    }
+    if (!text.failed && !body.failed)
+        to = buf_reserve(w->out, BASE64_ENCODE_RAW_LENGTH(body.len));
+    if (to) {
+        base64_encode_raw(to, body.len, (const uint8_t *)body.mem + body.start);
+        buf_commit(w->out, BASE64_ENCODE_RAW_LENGTH(body.len));
+    }
+    w->out->failed |= body.failed;
+    buf_release(&body);
+    return text.failed ? -1 : 0;
+}
+
+static bool time_fits(int64_t wall_ms)
+{
+    return wall_ms >= 0 && wall_ms <= TIME_MAX_MS;
+}
+
+/* What a Celery worker would stumble over is refused here. */
+static int check(const struct message_spec *s, struct err *e)
+{
+    if (!s->task || !*s->task)
+        return err_set(e, ERR_USAGE, "a message needs the name of a task");
+    if (!s->id || !*s->id)
+        return err_set(e, ERR_USAGE, "the message for \"%s\" needs an id", s->task);
+    if (s->args && !json_is_array(s->args))
+        return err_set(e, ERR_USAGE, "the arguments of \"%s\" must be a JSON array", s->task);
+    if (s->kwargs && !json_is_object(s->kwargs))
+        return err_set(e, ERR_USAGE, "the keyword arguments of \"%s\" must be a JSON object",
+                       s->task);
+    if (s->headers && !json_is_object(s->headers))
+        return err_set(e, ERR_USAGE, "the headers of \"%s\" must be a JSON object", s->task);
+    if (s->priority < 0 || s->priority > 9)
+        return err_set(e, ERR_USAGE, "the priority of \"%s\" must be 0 to 9, not %d", s->task,
+                       s->priority);
+    if (s->retries < 0 || s->retries > INT32_MAX)
+        return err_set(e, ERR_USAGE, "the retries of \"%s\" are out of range: %lld", s->task,
+                       (long long)s->retries);
+    if (!time_fits(s->eta_ms) || !time_fits(s->expires_ms))
+        return err_set(e, ERR_USAGE, "eta or expires of \"%s\" is not before the year 10000",
+                       s->task);
+    if (!(s->hard_limit_s <= 1e9) || !(s->soft_limit_s <= 1e9))
+        return err_set(e, ERR_USAGE, "a time limit of \"%s\" is longer than 1e9 seconds", s->task);
+    return 0;
+}
+
+int message_encode(struct buf *out, const struct message_spec *spec, struct uuid_source *ids,
+                   struct err *e)
+{
+    struct writer w = {out, spec, e, true, false};
+    size_t before = out->len;
+
+    if (check(spec, e) < 0)
+        return -1;
+    buf_adds(out, "{\"body\": \"");
+    if (put_body(&w) < 0)
+        w.failed = true;
+    buf_adds(out, "\", \"content-encoding\": \"utf-8\", \"content-type\": \"application/json\", "
+                  "\"headers\": ");
+    put_headers(&w);
+    buf_adds(out, ", \"properties\": ");
+    put_properties(&w, ids);
+    buf_adds(out, "}");
+    if (out->failed)
+        return err_nomem(e);
+    if (w.failed) {
+        out->len = before;
+        return err_wrap(e, "the message for \"%s\" can not be sent", spec->task);
+    }
+    return 0;
+}
+
+int message_with_header(struct buf *out, const struct message *m, const char *header, json_t *value,
+                        struct err *e)
+{
+    json_t *envelope = json_copy(m->envelope);
+    json_t *headers = json_copy(m->headers);
+    int status = -1;
+
+    if (!envelope || !headers || json_object_set_new(headers, header, value) < 0)
+        err_nomem(e);
+    else if (json_object_set(envelope, "headers", headers) < 0)
+        err_nomem(e);
+    else
+        status = json_text_value(out, envelope, e);
+    json_decref(headers);
+    json_decref(envelope);
+    return status == 0 && out->failed ? err_nomem(e) : status;
+}

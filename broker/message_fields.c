@@ -1,0 +1,241 @@
+/* Headers and properties of a task message: one row each says what kind a field may have, which
+ * numbers it may hold and where it is kept. Null always means absent. */
+#include "base/isotime.h"
+#include "broker/message_parts.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#define KIND(type) (1u << (type))
+#define STRING     KIND(JSON_STRING)
+#define INTEGER    KIND(JSON_INTEGER)
+#define NUMBER     (KIND(JSON_INTEGER) | KIND(JSON_REAL))
+#define BOOLEAN    (KIND(JSON_TRUE) | KIND(JSON_FALSE))
+#define ARRAY      KIND(JSON_ARRAY)
+#define OBJECT     KIND(JSON_OBJECT)
+
+#define NOWHERE      SIZE_MAX
+#define AT(member)   offsetof(struct message, member)
+#define TIME_LIMIT_S 1e9 /* 31 years: milliseconds of it can be added to any clock */
+
+struct field {
+    const char *name;
+    unsigned kinds;
+    size_t at;   /* of a const char * or an int64_t in struct message */
+    int64_t min; /* for integers */
+    int64_t max;
+};
+
+static const struct field header_fields[] = {
+    {"task", STRING, AT(task), 0, 0},
+    {"root_id", STRING, AT(root_id), 0, 0},
+    {"parent_id", STRING, AT(parent_id), 0, 0},
+    {"group", STRING, AT(group), 0, 0},
+    {"eta", STRING, AT(eta), 0, 0},
+    {"expires", STRING, AT(expires), 0, 0},
+    {"group_index", INTEGER, AT(group_index), 0, INT32_MAX},
+    {"retries", INTEGER, AT(retries), 0, INT32_MAX},
+    {"timelimit", ARRAY, NOWHERE, 0, 0},
+    {"ignore_result", BOOLEAN, NOWHERE, 0, 0},
+    {"redelivered", BOOLEAN, NOWHERE, 0, 0},
+    {"compression", STRING, NOWHERE, 0, 0},
+    {"lang", STRING, NOWHERE, 0, 0},
+    {"shadow", STRING, NOWHERE, 0, 0},
+    {"origin", STRING, NOWHERE, 0, 0},
+    {"argsrepr", STRING, NOWHERE, 0, 0},
+    {"kwargsrepr", STRING, NOWHERE, 0, 0},
+    {"replaced_task_nesting", INTEGER, NOWHERE, 0, INT32_MAX},
+    {"stamped_headers", ARRAY, NOWHERE, 0, 0},
+    {"stamps", OBJECT, NOWHERE, 0, 0},
+    {MESSAGE_H_LOST, INTEGER, AT(lost), 0, INT32_MAX},
+    {MESSAGE_H_SENT_MS, INTEGER, AT(sent_ms), 0, INT64_MAX},
+};
+
+static const struct field property_fields[] = {
+    {"correlation_id", STRING, AT(correlation_id), 0, 0},
+    {"reply_to", STRING, AT(reply_to), 0, 0},
+    {"delivery_mode", INTEGER, NOWHERE, 0, 2},
+    {"priority", INTEGER | STRING, NOWHERE, INT32_MIN, INT32_MAX},
+    {"expiration", STRING | INTEGER, NOWHERE, 0, INT64_MAX},
+    {"body_encoding", STRING, NOWHERE, 0, 0},
+    {"delivery_tag", STRING | INTEGER, NOWHERE, 0, INT64_MAX},
+};
+
+const char *message_kind_word(const json_t *value)
+{
+    static const char *const words[] = {
+        [JSON_OBJECT] = "an object",   [JSON_ARRAY] = "an array", [JSON_STRING] = "a string",
+        [JSON_INTEGER] = "an integer", [JSON_REAL] = "a real",    [JSON_TRUE] = "a boolean",
+        [JSON_FALSE] = "a boolean",    [JSON_NULL] = "null",
+    };
+
+    return value ? words[json_typeof(value)] : "missing";
+}
+
+/* Our strings end at the first NUL, Python's do not: a name that reads differently is refused. */
+static bool has_nul(const json_t *string)
+{
+    return strlen(json_string_value(string)) != json_string_length(string);
+}
+
+const char *message_need_string(const json_t *object, const char *where, const char *name,
+                                struct err *e)
+{
+    const json_t *value = json_object_get(object, name);
+
+    if (!json_is_string(value) || has_nul(value)) {
+        err_set(e, ERR_DEADLETTER, "%s\"%s\" is %s; it must be a string", where, name,
+                json_is_string(value) ? "a string with NUL" : message_kind_word(value));
+        return NULL;
+    }
+    return json_string_value(value);
+}
+
+static int store(struct message *m, const struct field *f, const json_t *value, const char *where,
+                 struct err *e)
+{
+    char *to = f->at == NOWHERE ? NULL : (char *)m + f->at;
+
+    if (json_is_string(value)) {
+        const char *text = json_string_value(value);
+
+        if (to && has_nul(value))
+            return err_set(e, ERR_DEADLETTER, "%s \"%s\" holds a NUL", where, f->name);
+        if (to)
+            memcpy(to, &text, sizeof(text));
+    } else if (json_is_integer(value)) {
+        int64_t number = json_integer_value(value);
+
+        if (number < f->min || number > f->max)
+            return err_set(e, ERR_DEADLETTER, "%s \"%s\" is out of range: %lld", where, f->name,
+                           (long long)number);
+        if (to)
+            memcpy(to, &number, sizeof(number));
+    }
+    return 0;
+}
+
+static int read_fields(struct message *m, const json_t *object, const char *where,
+                       const struct field *fields, size_t n, struct err *e)
+{
+    for (size_t i = 0; i < n; i++) {
+        const json_t *value = json_object_get(object, fields[i].name);
+
+        if (!value || json_is_null(value))
+            continue;
+        if (!(fields[i].kinds & KIND(json_typeof(value))))
+            return err_set(e, ERR_DEADLETTER, "%s \"%s\" has the wrong type: it is %s", where,
+                           fields[i].name, message_kind_word(value));
+        if (store(m, &fields[i], value, where, e) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int read_limit(const json_t *value, const char *which, double *to, struct err *e)
+{
+    if (json_is_null(value))
+        return 0;
+    if (!json_is_number(value))
+        return err_set(e, ERR_DEADLETTER, "header \"timelimit\": the %s limit is %s", which,
+                       message_kind_word(value));
+    *to = json_number_value(value);
+    if (*to >= 0 && *to <= TIME_LIMIT_S)
+        return 0;
+    return err_set(e, ERR_DEADLETTER, "header \"timelimit\": the %s limit is out of range: %g",
+                   which, *to);
+}
+
+/* [hard, soft], in this order. */
+static int read_limits(struct message *m, struct err *e)
+{
+    const json_t *limits = json_object_get(m->headers, "timelimit");
+
+    if (!json_is_array(limits))
+        return 0;
+    if (json_array_size(limits) != 2)
+        return err_set(e, ERR_DEADLETTER, "header \"timelimit\" has %zu elements instead of 2",
+                       json_array_size(limits));
+    if (read_limit(json_array_get(limits, 0), "hard", &m->hard_limit_s, e) < 0)
+        return -1;
+    return read_limit(json_array_get(limits, 1), "soft", &m->soft_limit_s, e);
+}
+
+static int read_time(const char *name, const char *text, int64_t *ms, struct err *e)
+{
+    if (text && isotime_parse(text, ms) < 0)
+        return err_set(e, ERR_DEADLETTER, "header \"%s\" is not an ISO-8601 time: \"%.64s\"", name,
+                       text);
+    return 0;
+}
+
+static const char *absent_if_empty(const char *text)
+{
+    return text && *text ? text : NULL;
+}
+
+int message_read_headers(struct message *m, struct err *e)
+{
+    const json_t *flag;
+
+    if (read_fields(m, m->headers, "header", header_fields,
+                    sizeof(header_fields) / sizeof(header_fields[0]), e) < 0 ||
+        read_limits(m, e) < 0 || read_time("eta", m->eta, &m->eta_ms, e) < 0 ||
+        read_time("expires", m->expires, &m->expires_ms, e) < 0)
+        return -1;
+    m->parent_id = absent_if_empty(m->parent_id);
+    m->group = absent_if_empty(m->group);
+    m->root_id = absent_if_empty(m->root_id);
+    if (!m->root_id)
+        m->root_id = m->id;
+    flag = json_object_get(m->headers, "ignore_result");
+    if (json_is_boolean(flag))
+        m->ignore_result = json_is_true(flag);
+    m->redelivered = json_is_true(json_object_get(m->headers, "redelivered"));
+    if (!absent_if_empty(m->task))
+        return err_set(e, ERR_DEADLETTER, "header \"task\" is missing or empty");
+    return 0;
+}
+
+/* Clamped to 0-9 as kombu does; it takes a number in a string, too. */
+static int read_priority(struct message *m, struct err *e)
+{
+    const json_t *value = json_object_get(m->properties, "priority");
+    long long priority = json_integer_value(value);
+
+    if (json_is_string(value)) {
+        const char *text = json_string_value(value);
+        char *end;
+
+        priority = strtoll(text, &end, 10);
+        if (end == text || *end || has_nul(value))
+            return err_set(e, ERR_DEADLETTER, "property \"priority\" is not a number: \"%.32s\"",
+                           text);
+    }
+    m->priority = priority < 0 ? 0 : priority > 9 ? 9 : (int)priority;
+    return 0;
+}
+
+/* The Python worker loses a message without these; better to keep it with a reason. */
+int message_read_properties(struct message *m, struct err *e)
+{
+    const json_t *info = json_object_get(m->properties, "delivery_info");
+    const json_t *tag = json_object_get(m->properties, "delivery_tag");
+
+    if (read_fields(m, m->properties, "property", property_fields,
+                    sizeof(property_fields) / sizeof(property_fields[0]), e) < 0 ||
+        read_priority(m, e) < 0)
+        return -1;
+    if (!tag || json_is_null(tag))
+        return err_set(e, ERR_DEADLETTER, "property \"delivery_tag\" is missing");
+    if (!json_is_object(info))
+        return err_set(e, ERR_DEADLETTER, "property \"delivery_info\" is %s; it must be an object",
+                       message_kind_word(info));
+    if (!message_need_string(info, "property delivery_info.", "exchange", e))
+        return -1;
+    m->queue = message_need_string(info, "property delivery_info.", "routing_key", e);
+    if (!m->queue)
+        return -1;
+    m->redelivered |= json_is_true(json_object_get(info, "redelivered"));
+    return 0;
+}

@@ -1,0 +1,159 @@
+/* The envelope of a task message, and the two older forms that are brought into the newer one. */
+#include "broker/json_text.h"
+#include "broker/message_parts.h"
+
+#include <strings.h>
+
+/* The body in base64 and as much again as anybody could want for headers. */
+#define ENVELOPE_MAX (MESSAGE_BODY_MAX / 3 * 4 + 4 * 1024 * 1024)
+/* Ids become parts of keys. */
+#define NAME_MAX_LEN 1024
+
+/* Members of a protocol 1 body that are headers in protocol 2. */
+static const char *const v1_headers[] = {"task",    "id",  "group",   "group_index",
+                                         "retries", "eta", "expires", "timelimit"};
+
+/* First of all, so that whatever is wrong later, a FAILURE can be stored under the id. */
+static void note_id(struct message *m)
+{
+    const json_t *id = json_object_get(m->headers, "id");
+    const char *text = json_string_value(id);
+
+    if (text && *text && strlen(text) == json_string_length(id) && strlen(text) <= NAME_MAX_LEN)
+        m->id = text;
+}
+
+static int check_name(const char *name, const char *value, struct err *e)
+{
+    if (!value)
+        return err_set(e, ERR_DEADLETTER, "header \"%s\" is missing, empty or not a string", name);
+    if (strlen(value) > NAME_MAX_LEN)
+        return err_set(e, ERR_DEADLETTER, "header \"%s\" is longer than %d bytes", name,
+                       NAME_MAX_LEN);
+    return 0;
+}
+
+static int check_content(const struct message *m, struct err *e)
+{
+    static const char *const encodings[] = {"utf-8", "utf8", "us-ascii", "ascii", "binary"};
+    const char *type = message_need_string(m->envelope, "", "content-type", e);
+    const json_t *encoding = json_object_get(m->envelope, "content-encoding");
+
+    if (!type)
+        return -1;
+    if (strcasecmp(type, "application/json") != 0)
+        return err_set(e, ERR_DEADLETTER,
+                       "content-type \"%.64s\" is not accepted, only application/json is", type);
+    if (!encoding || json_is_null(encoding))
+        return 0;
+    for (size_t i = 0; json_is_string(encoding) && i < sizeof(encodings) / sizeof(*encodings);
+         i++) {
+        if (strcasecmp(json_string_value(encoding), encodings[i]) == 0)
+            return 0;
+    }
+    return err_set(e, ERR_DEADLETTER, "content-encoding is not utf-8: %.64s",
+                   json_is_string(encoding) ? json_string_value(encoding)
+                                            : message_kind_word(encoding));
+}
+
+/* Headers for a message of protocol 1, taken from its body; what was there already wins, as in
+ * Celery. The envelope becomes a hybrid message, which Celery reads as well. */
+static int headers_from_body(struct message *m, const json_t *body, struct err *e)
+{
+    json_t *headers = json_object();
+    json_t *group = json_object_get(body, "taskset");
+
+    if (!headers)
+        return err_nomem(e);
+    if (group)
+        json_object_set(headers, "group", group);
+    for (size_t i = 0; i < sizeof(v1_headers) / sizeof(v1_headers[0]); i++) {
+        json_t *value = json_object_get(body, v1_headers[i]);
+
+        if (value && !json_is_null(value))
+            json_object_set(headers, v1_headers[i], value);
+    }
+    if (json_object_update(headers, m->headers) < 0 ||
+        json_object_set_new(m->envelope, "headers", headers) < 0)
+        return err_nomem(e);
+    m->headers = headers;
+    note_id(m);
+    return 0;
+}
+
+/* No header "task": protocol 1, or not a task at all. */
+static int parse_v1(struct message *m, struct err *e)
+{
+    json_t *body = message_decode_body(m, e);
+    int status = -1;
+
+    if (!body)
+        return -1;
+    if (!json_is_object(body))
+        err_set(e, ERR_DEADLETTER, "header \"task\" is missing and the body is %s, not a map",
+                message_kind_word(body));
+    else if (headers_from_body(m, body, e) == 0 && message_read_headers(m, e) == 0)
+        status = message_split_body(m, body, e);
+    json_decref(body);
+    return status;
+}
+
+static int parse_envelope(struct message *m, struct err *e)
+{
+    json_t *headers = json_object_get(m->envelope, "headers");
+
+    m->properties = json_object_get(m->envelope, "properties");
+    if (!headers || json_is_null(headers)) {
+        headers = json_object();
+        if (json_object_set_new(m->envelope, "headers", headers) < 0)
+            return err_nomem(e);
+    }
+    if (!json_is_object(headers))
+        return err_set(e, ERR_DEADLETTER, "\"headers\" is %s; it must be an object",
+                       message_kind_word(headers));
+    m->headers = headers;
+    note_id(m);
+    if (check_content(m, e) < 0)
+        return -1;
+    if (!json_is_object(m->properties))
+        return err_set(e, ERR_DEADLETTER, "\"properties\" is %s; it must be an object",
+                       message_kind_word(m->properties));
+    if (!json_is_string(json_object_get(m->envelope, "body")))
+        return err_set(e, ERR_DEADLETTER, "\"body\" is %s; it must be a string",
+                       message_kind_word(json_object_get(m->envelope, "body")));
+    return message_read_properties(m, e);
+}
+
+int message_parse(struct message *m, struct slice envelope, struct err *e)
+{
+    *m = (struct message){.group_index = -1, .ignore_result = -1, .protocol = 2};
+    if (envelope.len > ENVELOPE_MAX)
+        return err_set(e, ERR_DEADLETTER, "the message of %zu bytes is over the limit of %u",
+                       envelope.len, ENVELOPE_MAX);
+    m->envelope = json_text_read(envelope, "the message", e);
+    if (!m->envelope)
+        return -1;
+    if (!json_is_object(m->envelope))
+        return err_set(e, ERR_DEADLETTER, "the message is %s; it must be an object",
+                       message_kind_word(m->envelope));
+    if (parse_envelope(m, e) < 0)
+        return -1;
+    if (json_object_get(m->headers, "task")) {
+        if (message_read_headers(m, e) < 0)
+            return -1;
+    } else if (parse_v1(m, e) < 0) {
+        return -1;
+    }
+    if (check_name("id", m->id, e) < 0)
+        return -1;
+    return check_name("task", m->task, e);
+}
+
+void message_release(struct message *m)
+{
+    json_decref(m->envelope);
+    json_decref(m->args);
+    json_decref(m->kwargs);
+    json_decref(m->embed);
+    *m = (struct message){.group_index = -1, .ignore_result = -1};
+}

@@ -1,0 +1,32 @@
+/*
+ * message_parts.h - what the files of the message decoder share; nobody else includes it.
+ *
+ * Model: message_parse.c reads the envelope, message_fields.c checks and stores headers and
+ * properties from a table, message_body.c decodes the body. Errors are ERR_DEADLETTER with a text
+ * that names the field. Fork rule: none.
+ */
+#ifndef BROKER_MESSAGE_PARTS_H
+#define BROKER_MESSAGE_PARTS_H
+
+#include "broker/message.h"
+
+/* Reads m->headers, all of them, checking kind and range. */
+int message_read_headers(struct message *m, struct err *e);
+
+/* Reads m->properties. */
+int message_read_properties(struct message *m, struct err *e);
+
+/* A member that must be a string without NUL; NULL with an error naming "where.name". */
+const char *message_need_string(const json_t *object, const char *where, const char *name,
+                                struct err *e);
+
+/* Decodes base64, inflates and parses the body. A new reference, or NULL. */
+json_t *message_decode_body(const struct message *m, struct err *e);
+
+/* Sets args, kwargs, embed (and the protocol) from a decoded body: an array of three, or a map. */
+int message_split_body(struct message *m, json_t *body, struct err *e);
+
+/* "a string", for an error text. */
+const char *message_kind_word(const json_t *value);
+
+#endif

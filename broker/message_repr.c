@@ -1,0 +1,202 @@
+/* Arguments as text for people, byte for byte what Celery's saferepr (5.2) makes of them. */
+#include "broker/json_text.h"
+#include "broker/message.h"
+
+#include <stdio.h>
+
+#define REPR_MAX    1024
+#define REPR_LEVELS 3
+
+/* left counts characters, not bytes. Once it is used up, ", ..." is written in place of the next
+ * token, and after that only the brackets that close what is open. */
+struct repr {
+    struct buf *out;
+    long left;
+    int level;
+    bool stopped;
+};
+
+static long count_chars(const char *text, size_t len)
+{
+    long n = 0;
+
+    for (size_t i = 0; i < len; i++)
+        n += ((unsigned char)text[i] & 0xc0) != 0x80;
+    return n;
+}
+
+/* True when the token may be written. */
+static bool room(struct repr *r)
+{
+    if (!r->stopped && r->left <= 0) {
+        buf_adds(r->out, ", ...");
+        r->stopped = true;
+        return false;
+    }
+    return !r->stopped;
+}
+
+static void put(struct repr *r, const char *token)
+{
+    if (!room(r))
+        return;
+    buf_adds(r->out, token);
+    r->left -= count_chars(token, strlen(token));
+}
+
+static void put_close(struct repr *r, const char *token)
+{
+    if (r->stopped)
+        buf_adds(r->out, token);
+    else
+        put(r, token);
+}
+
+/* Celery cuts a long text at the last space of its first `max` characters. */
+static size_t cut_len(const char *text, size_t len, long max)
+{
+    size_t end = 0, space;
+
+    for (long n = 0; end < len; end++) {
+        if (((unsigned char)text[end] & 0xc0) != 0x80 && n++ == max)
+            break;
+    }
+    for (space = end; space > 0; space--) {
+        if (text[space - 1] == ' ')
+            return space - 1;
+    }
+    return end;
+}
+
+static void put_quoted(struct repr *r, const char *text, size_t len)
+{
+    struct slice written;
+    size_t before = r->out->len, n = len;
+    bool cut;
+
+    if (!room(r))
+        return;
+    cut = count_chars(text, len) >= r->left;
+    if (cut)
+        n = cut_len(text, len, r->left);
+    buf_adds(r->out, "'");
+    for (size_t i = 0; i < n; i++) {
+        if (text[i] == '\'')
+            buf_adds(r->out, "\\");
+        buf_add(r->out, text + i, 1);
+    }
+    buf_adds(r->out, cut ? "...'" : "'");
+    written = buf_slice(r->out);
+    r->left -= count_chars(written.ptr + before, written.len - before);
+}
+
+static void put_value(struct repr *r, const json_t *value);
+
+/* False when the container is too deep to be shown. */
+static bool open_container(struct repr *r, const char *open, const char *shut)
+{
+    char both[8];
+
+    if (r->stopped)
+        return false;
+    if (r->level >= REPR_LEVELS) {
+        snprintf(both, sizeof(both), "%s...%s", open, shut);
+        put(r, both);
+        return false;
+    }
+    r->level++;
+    put(r, open);
+    return true;
+}
+
+static void put_list(struct repr *r, const json_t *list, const char *open, const char *shut)
+{
+    size_t n = json_array_size(list);
+
+    if (!open_container(r, open, shut))
+        return;
+    for (size_t i = 0; i < n && !r->stopped; i++) {
+        put_value(r, json_array_get(list, i));
+        if (i + 1 < n)
+            put(r, ", ");
+    }
+    put_close(r, shut);
+    r->level--;
+}
+
+static void put_dict(struct repr *r, const json_t *dict)
+{
+    size_t left = json_object_size(dict);
+    const char *key;
+    json_t *value;
+
+    if (!open_container(r, "{", "}"))
+        return;
+    /* The iterator of jansson is not const-correct; nothing is changed. */
+    json_object_foreach((json_t *)(uintptr_t)dict, key, value)
+    {
+        if (r->stopped)
+            break;
+        put_quoted(r, key, strlen(key));
+        put(r, ": ");
+        put_value(r, value);
+        if (--left)
+            put(r, ", ");
+    }
+    put_close(r, "}");
+    r->level--;
+}
+
+static void put_number(struct repr *r, const json_t *value)
+{
+    struct buf text = BUF_INIT;
+
+    if (json_is_integer(value))
+        buf_addf(&text, "%lld", (long long)json_integer_value(value));
+    else
+        json_text_real(&text, json_real_value(value));
+    put(r, buf_str(&text));
+    buf_release(&text);
+}
+
+static void put_value(struct repr *r, const json_t *value)
+{
+    switch (value ? json_typeof(value) : JSON_NULL) {
+    case JSON_OBJECT:
+        put_dict(r, value);
+        break;
+    case JSON_ARRAY:
+        put_list(r, value, "[", "]");
+        break;
+    case JSON_STRING:
+        put_quoted(r, json_string_value(value), json_string_length(value));
+        break;
+    case JSON_INTEGER:
+    case JSON_REAL:
+        put_number(r, value);
+        break;
+    case JSON_TRUE:
+        put(r, "True");
+        break;
+    case JSON_FALSE:
+        put(r, "False");
+        break;
+    case JSON_NULL:
+        put(r, "None");
+        break;
+    }
+}
+
+void message_args_repr(struct buf *out, const json_t *args)
+{
+    struct repr r = {out, REPR_MAX, 0, false};
+
+    put_list(&r, args, "(", json_array_size(args) == 1 ? ",)" : ")");
+}
+
+void message_kwargs_repr(struct buf *out, const json_t *kwargs)
+{
+    struct repr r = {out, REPR_MAX, 0, false};
+
+    put_dict(&r, kwargs);
+}
