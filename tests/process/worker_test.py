@@ -1,0 +1,234 @@
+#!/usr/bin/python3
+"""The real worker's processes: roles, signals, limits, deaths. usage: worker_test.py sqlite|redis [unittest arguments]"""
+import json
+import os
+import pathlib
+import signal
+import sys
+import tempfile
+import time
+import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+from harness import (Worker, broker, call, call_many, celeriac, process_tree, result, totals, unaccounted,  # noqa: E402
+                     wait_until)
+
+KIND = "sqlite"
+
+
+class WorkerTest(unittest.TestCase):
+    def setUp(self):
+        context = broker(KIND)
+        self.url, self.dir = context.__enter__()
+        self.addCleanup(context.__exit__, None, None, None)
+
+    def worker(self, *args, **options):
+        worker = Worker(self.url, *args, log=f"{self.dir}/worker.log", **options)
+        self.addCleanup(worker.__exit__)
+        return worker.start()
+
+    def assert_accounted(self):
+        t = totals(self.url)
+        self.assertEqual(unaccounted(t), 0, t)
+        return t
+
+    # -- the main thread --
+
+    def test_a_job_goes_round(self):
+        self.worker("-c", "2")
+        doc = result(self.url, call(self.url, "math.add", 2, 3), wait_s=30)
+        self.assertEqual((doc["status"], doc["result"]), ("SUCCESS", 5))
+        self.assertEqual(list(doc)[:5], ["status", "result", "traceback", "children", "date_done"])
+        self.assertEqual(list(doc)[-1], "task_id")
+
+    def test_many_short_jobs_are_each_recorded_once(self):
+        self.worker("-c", "2")
+        ids = call_many(self.url, [{"task": "math.add", "args": [i, 1]} for i in range(500)])
+        self.assertEqual(len(set(ids)), 500)
+        for i, task_id in ((0, ids[0]), (250, ids[250]), (499, ids[499])):
+            self.assertEqual(result(self.url, task_id, wait_s=30)["result"], i + 1)
+        wait_until(lambda: totals(self.url)["succeeded"] == 500, "500 results")
+        self.assertEqual(self.assert_accounted()["published"], 500)
+
+    def test_roles_have_titles_groups_and_few_descriptors(self):
+        w = self.worker("-c", "2", "-n", "titled@here")
+        wait_until(lambda: len(w.runners()) == 2, "two runners")
+        for pid in w.runners():
+            self.assertIn("[titled@here]", w.title(pid))
+            self.assertEqual(os.getpgid(pid), pid)
+            # 0, 1, 2, the job channel and the link, nothing else
+            fds = {os.readlink(f"/proc/{pid}/fd/{n}") for n in os.listdir(f"/proc/{pid}/fd")}
+            self.assertLessEqual(len(os.listdir(f"/proc/{pid}/fd")), 5, fds)
+        self.assertEqual(pathlib.Path(f"/proc/{w.dispatcher()}/task").is_dir(), True)
+        for pid in [w.dispatcher(), *w.runners()]:
+            self.assertEqual(len(os.listdir(f"/proc/{pid}/task")), 1)
+
+    # -- stopping --
+
+    def test_warm_stop_finishes_what_runs_and_hands_back_the_rest(self):
+        w = self.worker("-c", "1")
+        running = call(self.url, "sleep", 1.0)
+        wait_until(lambda: totals(self.url)["leased"] >= 1, "the job to be leased")
+        wait_until(lambda: any("sleep" in w.title(p) for p in w.runners()), "the job to run")
+        waiting = [call(self.url, "sleep", 0.01) for _ in range(5)]
+        self.assertEqual(w.stop(signal.SIGTERM), 0)
+        self.assertEqual(result(self.url, running)["status"], "SUCCESS")
+        t = self.assert_accounted()
+        self.assertEqual(t["leased"], 0)
+        self.assertEqual(t["waiting"] + t["succeeded"], 1 + len(waiting))
+
+    def test_cold_stop_hands_back_what_runs(self):
+        w = self.worker("-c", "1")
+        call(self.url, "sleep", 60)
+        wait_until(lambda: any("sleep" in w.title(p) for p in w.runners()), "the job to run")
+        started = time.monotonic()
+        self.assertEqual(w.stop(signal.SIGQUIT), 0)
+        self.assertLess(time.monotonic() - started, 30)
+        t = self.assert_accounted()
+        self.assertEqual((t["waiting"], t["leased"]), (1, 0))
+
+    def test_second_term_is_a_cold_stop(self):
+        w = self.worker("-c", "1")
+        call(self.url, "sleep", 60)
+        wait_until(lambda: any("sleep" in w.title(p) for p in w.runners()), "the job to run")
+        w.process.send_signal(signal.SIGINT)
+        wait_until(lambda: "warm stop" in w.log(), "the warm stop")
+        self.assertEqual(w.stop(signal.SIGINT), 0)
+        self.assertEqual(self.assert_accounted()["waiting"], 1)
+
+    def test_everybody_leaves_when_the_supervisor_dies(self):
+        w = self.worker("-c", "2")
+        call(self.url, "sleep", 60)
+        wait_until(lambda: any("sleep" in w.title(p) for p in w.runners()), "the job to run")
+        family = list(process_tree(w.process.pid))
+        w.process.kill()
+        w.process.wait()
+        wait_until(lambda: not any(pathlib.Path(f"/proc/{p}").exists() for p in family), "all processes to leave")
+        wait_until(lambda: totals(self.url)["waiting"] == 1, "the job to be handed back")
+
+    # -- deaths --
+
+    def test_a_killed_runner_is_replaced_and_its_job_runs_again(self):
+        w = self.worker("-c", "1")
+        task_id = call(self.url, "sleep", 2)
+        victim = wait_until(lambda: [p for p in w.runners() if "sleep" in w.title(p)], "the job to run")[0]
+        os.kill(victim, signal.SIGKILL)
+        self.assertEqual(result(self.url, task_id, wait_s=40)["status"], "SUCCESS")
+        self.assertNotIn(victim, w.runners())
+        self.assertEqual(self.assert_accounted()["succeeded"], 1)
+
+    def test_a_killed_dispatcher_comes_back_and_takes_its_jobs_over(self):
+        w = self.worker("-c", "2", "--lease", "60")
+        task_id = call(self.url, "sleep", 1)
+        wait_until(lambda: any("sleep" in w.title(p) for p in w.runners()), "the job to run")
+        first = w.dispatcher()
+        os.kill(first, signal.SIGKILL)
+        # Long before the lease of 60 s has lapsed.
+        self.assertEqual(result(self.url, task_id, wait_s=30)["status"], "SUCCESS")
+        self.assertNotEqual(w.dispatcher(), first)
+        self.assertEqual(self.assert_accounted()["succeeded"], 1)
+
+    def test_a_hanging_dispatcher_is_replaced(self):
+        w = self.worker("-c", "1")
+        hung = w.dispatcher()
+        os.kill(hung, signal.SIGSTOP)
+        wait_until(lambda: w.dispatcher() not in (hung, None), "another dispatcher")
+        self.assertIn("dispatcher hangs", w.log())
+        self.assertEqual(result(self.url, call(self.url, "math.add", 1, 1), wait_s=30)["result"], 2)
+
+    def test_a_job_that_kills_its_runner_is_buried_at_the_fifth(self):
+        self.worker("-c", "1")
+        task_id = call(self.url, "fail", kwargs={"mode": "kill"})
+        doc = result(self.url, task_id, wait_s=40)
+        self.assertEqual(doc["status"], "FAILURE")
+        self.assertEqual(doc["result"]["exc_type"], "WorkerLostError")
+        self.assertRegex(doc["result"]["exc_message"][0], r"^Worker exited prematurely: signal 9 \(SIGKILL\) Job: \d+\.$")
+        t = self.assert_accounted()
+        self.assertEqual((t["dead"], t["succeeded"]), (1, 0))
+        dead = json.loads(celeriac(self.url, "dead", "ls", "-o", "json", check=0).stdout)
+        self.assertEqual(len(dead), 1)
+
+    # -- limits --
+
+    def test_hard_limit(self):
+        w = self.worker("-c", "1")
+        task_id = call(self.url, "fail", kwargs={"mode": "hang"}, time_limit=1)
+        doc = result(self.url, task_id, wait_s=30)
+        self.assertEqual(doc["result"], {"exc_type": "TimeLimitExceeded", "exc_message": [1],
+                                         "exc_module": "billiard.exceptions"})
+        self.assertIsNone(doc["traceback"])
+        self.assertEqual(result(self.url, call(self.url, "math.add", 1, 1), wait_s=30)["result"], 2)
+        self.assertIn("hard time limit", w.log())
+        self.assertEqual(self.assert_accounted()["failed"], 1)
+
+    def test_soft_limit(self):
+        self.worker("-c", "1", "--soft-time-limit", "0.5")
+        doc = result(self.url, call(self.url, "sleep", 30), wait_s=20)
+        self.assertEqual(doc["result"], {"exc_type": "SoftTimeLimitExceeded", "exc_message": [],
+                                         "exc_module": "billiard.exceptions"})
+
+    def test_max_tasks_per_child(self):
+        w = self.worker("-c", "1", "--max-tasks-per-child", "2")
+        ids = [call(self.url, "math.add", i, 0) for i in range(6)]
+        pids = {result(self.url, i, wait_s=30)["celeriac"]["pid"] for i in ids}
+        self.assertGreaterEqual(len(pids), 3)
+        self.assertNotIn("runner gone slot=1 cause=\"signal", w.log())
+
+    def test_max_memory_per_child(self):
+        self.worker("-c", "1", "--max-memory-per-child", "1")
+        ids = [call(self.url, "math.add", i, 0) for i in range(3)]
+        pids = {result(self.url, i, wait_s=30)["celeriac"]["pid"] for i in ids}
+        self.assertEqual(len(pids), 3)
+
+    # -- time --
+
+    def test_countdown_is_kept_in_the_broker(self):
+        self.worker("-c", "1")
+        started = time.time()
+        task_id = call(self.url, "math.add", 1, 2, countdown=1.5)
+        self.assertEqual(totals(self.url)["delayed"] + totals(self.url)["succeeded"], 1)
+        self.assertEqual(result(self.url, task_id, wait_s=30)["result"], 3)
+        self.assertGreaterEqual(time.time() - started, 1.5)
+
+    def test_retries_end_with_the_original_exception(self):
+        self.worker("-c", "1")
+        task_id = call(self.url, "fail", kwargs={"mode": "retry", "countdown": 0.05, "message": "again"})
+        doc = result(self.url, task_id, wait_s=40)
+        self.assertEqual(doc["status"], "FAILURE")
+        t = self.assert_accounted()
+        self.assertEqual((t["published"], t["failed"]), (1, 1))
+
+    def test_expired(self):
+        task_id = call(self.url, "math.add", 1, 2, expires=0.1)
+        time.sleep(0.3)
+        self.worker("-c", "1")
+        doc = result(self.url, task_id, wait_s=30)
+        self.assertEqual((doc["status"], doc["result"]["exc_message"]), ("REVOKED", ["expired"]))
+
+    # -- what nobody can run --
+
+    def test_unknown_task_is_kept_aside(self):
+        self.worker("-c", "1")
+        task_id = call(self.url, "no.such.task", 1)
+        doc = result(self.url, task_id, wait_s=30)
+        self.assertEqual((doc["status"], doc["result"]["exc_type"]), ("FAILURE", "NotRegistered"))
+        self.assertEqual(self.assert_accounted()["dead"], 1)
+
+    def test_a_missing_module_is_said_at_once(self):
+        done = celeriac(self.url, "worker", "-A", "/nonexistent/module.so")
+        self.assertEqual(done.returncode, 4)
+        self.assertIn("/nonexistent/module.so", done.stderr)
+
+    def test_a_module_that_is_none_ends_the_worker(self):
+        with tempfile.NamedTemporaryFile(suffix=".so") as file:
+            file.write(b"not a shared object")
+            file.flush()
+            done = celeriac(self.url, "worker", "-c", "1", "-A", file.name)
+        self.assertEqual(done.returncode, 2)
+        self.assertIn(file.name, done.stderr)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1 and sys.argv[1] in ("sqlite", "redis"):
+        KIND = sys.argv.pop(1)
+    unittest.main(verbosity=2)

@@ -1,0 +1,205 @@
+"""What the process, integration and fault tests share: a celeriac program, a fresh broker, a worker and its processes.
+
+Everything lives in a temporary directory and on unix sockets; every process that is started here is stopped by its pid.
+Waiting is always on a condition with a deadline. Standard library only.
+"""
+import contextlib
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+
+DEADLINE_S = float(os.environ.get("CELERIAC_TEST_DEADLINE", "60"))
+
+
+def program():
+    """The celeriac under test: $CELERIAC, else the one of the build directory ctest runs in."""
+    path = os.environ.get("CELERIAC") or str(pathlib.Path.cwd() / "app" / "celeriac")
+    if not os.access(path, os.X_OK):
+        raise SystemExit(f"no celeriac program at {path}: set CELERIAC")
+    return path
+
+
+def wait_until(condition, what, deadline_s=None):
+    """Calls condition until it is true and returns its value; fails with `what` at the deadline."""
+    end = time.monotonic() + (deadline_s or DEADLINE_S)
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > end:
+            raise AssertionError(f"timed out waiting for {what}")
+        time.sleep(0.02)
+
+
+class Redis:
+    """A private redis-server on a unix socket."""
+
+    def __init__(self, directory, *options):
+        self.socket = str(pathlib.Path(directory) / "redis.sock")
+        self.directory = directory
+        self.options = options
+        self.process = None
+
+    @property
+    def url(self):
+        return f"redis+socket://{self.socket}?virtual_host=0"
+
+    def start(self):
+        if not shutil.which("redis-server"):
+            raise SystemExit(77)
+        self.process = subprocess.Popen(
+            ["redis-server", "--port", "0", "--unixsocket", self.socket, "--save", "", "--appendonly", "no",
+             "--dir", self.directory, *self.options],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_until(lambda: self.cli("PING") == "PONG", "redis-server")
+        return self
+
+    def cli(self, *args):
+        done = subprocess.run(["redis-cli", "-s", self.socket, *args], capture_output=True, text=True)
+        return done.stdout.strip()
+
+    def stop(self, sig=signal.SIGTERM):
+        if self.process:
+            self.process.send_signal(sig)
+            self.process.wait()
+            self.process = None
+
+
+@contextlib.contextmanager
+def broker(kind):
+    """Yields (url, directory) of a fresh broker: "sqlite" or "redis"."""
+    directory = tempfile.mkdtemp(prefix="celeriac-test-")
+    redis = None
+    try:
+        if kind == "redis":
+            redis = Redis(directory).start()
+            yield redis.url, directory
+        else:
+            yield f"sqlite:{directory}/queue.db", directory
+    finally:
+        if redis:
+            redis.stop()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def celeriac(url, *args, stdin=None, check=None, timeout=None, env=None):
+    """Runs one command; check: the exit status it must have (None: any). Returns the CompletedProcess."""
+    command = [program(), "-b", url, *args]
+    done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=timeout or DEADLINE_S,
+                          env={**os.environ, **(env or {})})
+    if check is not None and done.returncode != check:
+        raise AssertionError(f"{command}: exit {done.returncode}, wanted {check}\n{done.stdout}{done.stderr}")
+    return done
+
+
+def call(url, task, *args, **options):
+    """Enqueues and returns the id."""
+    words = [task, "-a", json.dumps(args)]
+    kwargs = options.pop("kwargs", None)
+    if kwargs is not None:
+        words += ["-k", json.dumps(kwargs)]
+    for name, value in options.items():
+        words += ["--" + name.replace("_", "-"), str(value)]
+    return celeriac(url, "call", *words, check=0).stdout.strip()
+
+
+def call_many(url, lines):
+    """Enqueues JSON lines (dicts) through `call -` and returns the ids."""
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    return celeriac(url, "call", "-", stdin=text, check=0).stdout.split()
+
+
+def result(url, task_id, wait_s=None):
+    """The stored document; with wait_s once the task is ready."""
+    words = ["result", task_id, "-o", "json"]
+    if wait_s is not None:
+        words += ["--wait", str(wait_s)]
+    return json.loads(celeriac(url, *words).stdout)
+
+
+def totals(url):
+    return json.loads(celeriac(url, "status", "-o", "json", check=0).stdout)["totals"]
+
+
+def unaccounted(t):
+    """0 when every published job is somewhere."""
+    return t["published"] - sum(t[k] for k in ("succeeded", "failed", "dead", "waiting", "delayed", "leased"))
+
+
+def process_tree(pid):
+    """{pid: title} of the descendants of pid, by /proc; processes that end meanwhile are left out."""
+    children = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            with contextlib.suppress(OSError, IndexError, ValueError):
+                stat = pathlib.Path("/proc", entry, "stat").read_text()
+                children.setdefault(int(stat.rpartition(")")[2].split()[1]), []).append(int(entry))
+    found, todo = {}, [pid]
+    while todo:
+        for child in children.get(todo.pop(), []):
+            with contextlib.suppress(OSError):
+                title = pathlib.Path(f"/proc/{child}/cmdline").read_bytes().rstrip(b"\0").decode(errors="replace")
+                found[child] = title
+                todo.append(child)
+    return found
+
+
+class Worker:
+    """A celeriac worker; its processes by role."""
+
+    def __init__(self, url, *args, log=None, env=None):
+        self.url, self.args, self.env = url, args, env
+        self.log_path = log
+        self.process = None
+
+    def start(self, ready=True):
+        log = open(self.log_path, "ab") if self.log_path else subprocess.DEVNULL
+        self.process = subprocess.Popen([program(), "-b", self.url, "worker", *self.args], stdin=subprocess.DEVNULL,
+                                        stdout=log, stderr=log, env={**os.environ, **(self.env or {})})
+        if self.log_path:
+            log.close()
+        if ready:
+            wait_until(lambda: self.dispatcher() and self.runners(), "the worker's processes")
+        return self
+
+    def role(self, word):
+        if self.process is None or self.process.poll() is not None:
+            return []
+        return sorted(pid for pid, title in process_tree(self.process.pid).items()
+                      if title.startswith(f"celeriac: {word}"))
+
+    def dispatcher(self):
+        return (self.role("dispatcher") or [None])[0]
+
+    def runners(self):
+        return self.role("runner")
+
+    def title(self, pid):
+        return process_tree(self.process.pid).get(pid, "")
+
+    def log(self):
+        return pathlib.Path(self.log_path).read_text(errors="replace") if self.log_path else ""
+
+    def stop(self, sig=signal.SIGTERM, deadline_s=None):
+        """Signals the supervisor and returns its exit status."""
+        if self.process is None:
+            return None
+        if self.process.poll() is None:
+            self.process.send_signal(sig)
+        return self.process.wait(deadline_s or DEADLINE_S)
+
+    def __enter__(self):
+        return self.start()
+
+    def __exit__(self, *exc):
+        if self.process and self.process.poll() is None:
+            try:
+                self.stop(deadline_s=20)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
