@@ -112,6 +112,8 @@ static int take_row(sqlite3_stmt *stmt, struct etl_place *place, struct etl_err 
     if (place->source == NULL)
         return etl_err_set(err, ETL_ERR_MEMORY, "out of memory");
     snprintf(place->generation, sizeof(place->generation), "%s", generation);
+    place->id = sqlite3_column_int64(stmt, 0);
+    place->known = true;
     return 0;
 }
 
@@ -157,13 +159,13 @@ static int add_generation(struct etl_sink_sqlite *sink, const struct etl_source 
         source->path,        source->device,   source->inode, place->generation,
         place->format->name, source->head_len, hash};
     int64_t id;
-    int rc = 1;
+    int rc;
 
     etl_hash_text(source->head_hash, hash);
     snprintf(place->generation, sizeof(place->generation), "%s", hash);
     for (unsigned i = 2; (rc = etl_sink_sqlite_find_source(sink, &row, &id, err)) == 1; i++)
         snprintf(place->generation, sizeof(place->generation), "%s.%u", hash, i);
-    return rc == 0 ? etl_sink_sqlite_add_source(sink, &row, &id, err) : -1;
+    return rc == 0 ? etl_sink_sqlite_add_source(sink, &row, &place->id, err) : -1;
 }
 
 static int begin_generation(struct etl_sink_sqlite *sink, const struct etl_source *source,
@@ -195,7 +197,7 @@ int etl_sink_sqlite_place(struct etl_sink *base, const struct etl_source *source
     if (rc == 0)
         rc = find_known(sink, source, stmt, place, err);
     sqlite3_finalize(stmt);
-    if (rc == 0)
+    if (rc == 0 && format != NULL)
         rc = begin_generation(sink, source, format, place, err);
     if (rc >= 0)
         rc = etl_sink_sqlite_commit(sink, err);

@@ -51,6 +51,8 @@ struct etl_counts {
 
 /* What a sink knows about a log that is about to be loaded. */
 struct etl_place {
+    bool known;   /* it was seen before */
+    int64_t id;   /* the sink's own number for the generation */
     char *source; /* owned: the path under which it was first seen */
     uint64_t device;
     uint64_t inode;
@@ -61,7 +63,8 @@ struct etl_place {
 struct etl_sink;
 
 struct etl_sink_ops {
-    /* Finds the generation that the log belongs to, or begins a new one. format: of a new one. */
+    /* Finds the generation that the log belongs to, or begins a new one of this format. format
+     * NULL: finds only; place->known says whether it did. */
     int (*place)(struct etl_sink *sink, const struct etl_source *source,
                  const struct etl_format *format, struct etl_place *place, struct etl_err *err);
     /* Was this chunk stored already? 1 with the counts of then, 0, or -1. */
