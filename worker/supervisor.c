@@ -1,44 +1,14 @@
 #include "worker/supervisor.h"
 
-#include "base/clock.h"
 #include "worker/channel.h"
-#include "worker/child.h"
-#include "worker/dispatcher.h"
-#include "worker/runner.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-enum stop_kind { STOP_NONE, STOP_WARM, STOP_COLD };
-
-struct supervisor {
-    const struct worker_config *config;
-    const struct clock *clock;
-    struct log log;
-    int signal_fd;
-    pid_t pid;
-    struct child dispatcher;
-    struct child *runners; /* config->concurrency of them */
-    struct pollfd *fds;    /* signals, dispatcher, runners */
-    enum stop_kind stop;
-    bool stop_sent;      /* the dispatcher knows */
-    int64_t ping_at_ms;  /* next ping */
-    int pings_missed;    /* sent and not answered */
-    uint64_t generation; /* of the last dispatcher */
-    int status;          /* exit status of the worker */
-};
-
-static int64_t now_ms(const struct supervisor *s)
-{
-    return clock_mono_ms(s->clock);
-}
 
 /* ---- ending children ---- */
 
@@ -61,140 +31,14 @@ static void kill_runners(struct supervisor *s)
 static void terminate(struct supervisor *s, struct child *c)
 {
     kill_group(c, SIGTERM);
-    c->kill_at_ms = now_ms(s) + SUPERVISOR_KILL_AFTER_MS;
+    c->kill_at_ms = supervisor_now_ms(s) + SUPERVISOR_KILL_AFTER_MS;
 }
 
 /* ---- starting children ---- */
 
-/* A child keeps nothing that the supervisor had: its memory is freed so that a leak checker sees
- * only what the child leaks. */
-static void forget_all(struct supervisor *s)
-{
-    for (int i = 0; i < s->config->concurrency; i++)
-        frame_link_release(&s->runners[i].link);
-    frame_link_release(&s->dispatcher.link);
-    free(s->runners);
-    free(s->fds);
-}
-
-static void become_dispatcher(struct supervisor *s, int link_fd)
-{
-    struct dispatcher_config config = {s->config, link_fd, s->generation, s->pid};
-    struct err e = ERR_INIT;
-
-    if (proc_child_setup(s->pid, &link_fd, 1, &e) < 0)
-        _exit(0);
-    forget_all(s);
-    exit(dispatcher_main(&config));
-}
-
-static int start_dispatcher(struct supervisor *s)
-{
-    struct child *c = &s->dispatcher;
-    uint64_t wall = (uint64_t)clock_wall_ms(s->clock);
-    struct err e = ERR_INIT;
-    int pair[2];
-
-    if (proc_socketpair(pair, 3, &e) < 0)
-        goto out;
-    s->generation = wall > s->generation ? wall : s->generation + 1;
-    c->pid = fork();
-    if (c->pid == 0)
-        become_dispatcher(s, pair[1]);
-    close(pair[1]);
-    if (c->pid < 0) {
-        c->pid = 0;
-        close(pair[0]);
-        err_sys(&e, ERR_AGAIN, errno, "forking the dispatcher");
-        goto out;
-    }
-    frame_link_release(&c->link);
-    frame_link_init(&c->link, pair[0]);
-    child_on(c, CHILD_EV_STARTED, now_ms(s));
-    s->pings_missed = 0;
-    s->ping_at_ms = now_ms(s) + SUPERVISOR_PING_MS;
-    log_info(&s->log, "dispatcher started", "child=%d generation=%llu", (int)c->pid,
-             (unsigned long long)s->generation);
-    return 0;
-out:
-    log_error(&s->log, "dispatcher not started", "error=\"%s\"", e.text);
-    c->start_at_ms = now_ms(s) + CHILD_RESTART_MAX_MS;
-    return -1;
-}
-
-static void become_runner(struct supervisor *s, int slot, int jobs_fd, int link_fd)
-{
-    const struct worker_config *w = s->config;
-    int keep[2] = {jobs_fd, link_fd};
-    char role[24];
-    struct log log;
-    struct err e = ERR_INIT;
-
-    if (proc_child_setup(s->pid, keep, 2, &e) < 0 || proc_die_with_parent(s->pid, &e) < 0)
-        _exit(0);
-    forget_all(s);
-    snprintf(role, sizeof(role), "runner-%d", slot + 1);
-    log_for_role(&log, w->log, role);
-    struct runner_config config = {.slot = slot,
-                                   .jobs_fd = jobs_fd,
-                                   .link_fd = link_fd,
-                                   .node = w->node,
-                                   .modules = w->modules,
-                                   .modules_len = w->modules_len,
-                                   .result_expires_s = w->result_expires_s,
-                                   .track_started = w->track_started,
-                                   .log = &log,
-                                   .title = w->title};
-    exit(runner_main(&config));
-}
-
-/* The dispatcher gets its end first: if that fails nothing was started, and if the fork fails it
- * sees the end of file. */
-static int start_runner(struct supervisor *s, struct child *c)
-{
-    int jobs[2] = {-1, -1}, link[2] = {-1, -1};
-    struct err e = ERR_INIT;
-    int rc = -1;
-
-    if (proc_socketpair(jobs, 2, &e) < 0 || proc_socketpair(link, 1, &e) < 0)
-        goto out;
-    if (frame_send_fd(&s->dispatcher.link, CHANNEL_RUNNER, (uint64_t)c->slot, jobs[1], &e) < 0)
-        goto out;
-    c->pid = fork();
-    if (c->pid == 0) {
-        close(jobs[1]);
-        close(link[0]);
-        become_runner(s, c->slot, jobs[0], link[1]);
-    }
-    if (c->pid < 0) {
-        c->pid = 0;
-        err_sys(&e, ERR_AGAIN, errno, "forking a runner");
-        goto out;
-    }
-    setpgid(c->pid, c->pid);
-    frame_link_release(&c->link);
-    frame_link_init(&c->link, link[0]);
-    link[0] = -1;
-    child_on(c, CHILD_EV_STARTED, now_ms(s));
-    log_debug(&s->log, "runner started", "slot=%d child=%d", c->slot + 1, (int)c->pid);
-    rc = 0;
-out:
-    if (rc < 0) {
-        log_error(&s->log, "runner not started", "slot=%d error=\"%s\"", c->slot + 1, e.text);
-        c->start_at_ms = now_ms(s) + CHILD_RESTART_MIN_MS;
-    }
-    for (int i = 0; i < 2; i++) {
-        if (jobs[i] >= 0)
-            close(jobs[i]);
-        if (link[i] >= 0)
-            close(link[i]);
-    }
-    return rc;
-}
-
 static bool due(const struct supervisor *s, const struct child *c)
 {
-    return c->state == CHILD_DOWN && c->start_at_ms <= now_ms(s);
+    return c->state == CHILD_DOWN && c->start_at_ms <= supervisor_now_ms(s);
 }
 
 /* Runners wait for a dispatcher: their job channel has to be given to somebody. */
@@ -202,13 +46,13 @@ static void start_what_is_due(struct supervisor *s)
 {
     if (s->stop != STOP_NONE)
         return;
-    if (due(s, &s->dispatcher) && start_dispatcher(s) < 0)
+    if (due(s, &s->dispatcher) && spawn_dispatcher(s) < 0)
         return;
     for (int i = 0; i < s->config->concurrency; i++) {
         if (!child_alive(&s->dispatcher) || frame_pending(&s->dispatcher.link))
             return;
         if (due(s, &s->runners[i]))
-            start_runner(s, &s->runners[i]);
+            spawn_runner(s, &s->runners[i]);
     }
 }
 
@@ -236,7 +80,7 @@ static void on_dispatcher_frame(struct supervisor *s, const struct frame *f)
 
     switch (f->type) {
     case CHANNEL_READY:
-        child_on(&s->dispatcher, CHILD_EV_READY, now_ms(s));
+        child_on(&s->dispatcher, CHILD_EV_READY, supervisor_now_ms(s));
         break;
     case CHANNEL_PONG:
         s->pings_missed = 0;
@@ -253,7 +97,7 @@ static void on_dispatcher_frame(struct supervisor *s, const struct frame *f)
             kill_group(runner, SIGKILL);
         break;
     case CHANNEL_DONE:
-        child_on(&s->dispatcher, CHILD_EV_STOP, now_ms(s));
+        child_on(&s->dispatcher, CHILD_EV_STOP, supervisor_now_ms(s));
         break;
     default:
         log_error(&s->log, "unknown frame from the dispatcher", "type=%d", f->type);
@@ -279,7 +123,7 @@ static void read_runner(struct supervisor *s, struct child *c)
     frame_fill(&c->link, &e);
     while (frame_take(&c->link, &f, &e) == FRAME_OK) {
         if (f.type == CHANNEL_READY)
-            child_on(c, CHILD_EV_READY, now_ms(s));
+            child_on(c, CHILD_EV_READY, supervisor_now_ms(s));
     }
 }
 
@@ -348,7 +192,7 @@ static void on_child_exit(struct supervisor *s, struct child *c, int wait_status
               child_state_word(c->state));
     kill(-c->pid, SIGKILL);
     c->pid = 0;
-    child_on(c, CHILD_EV_EXIT, now_ms(s));
+    child_on(c, CHILD_EV_EXIT, supervisor_now_ms(s));
     if (early && s->stop == STOP_NONE)
         judge_early_exit(s, c, wait_status);
     frame_link_release(&c->link);
@@ -400,7 +244,7 @@ static void reap(struct supervisor *s)
 
 static void enforce_limits(struct supervisor *s, struct child *c)
 {
-    int64_t now = now_ms(s);
+    int64_t now = supervisor_now_ms(s);
 
     if (!child_alive(c))
         return;
@@ -424,9 +268,9 @@ static void enforce_limits(struct supervisor *s, struct child *c)
 
 static void ping(struct supervisor *s)
 {
-    if (!child_alive(&s->dispatcher) || now_ms(s) < s->ping_at_ms)
+    if (!child_alive(&s->dispatcher) || supervisor_now_ms(s) < s->ping_at_ms)
         return;
-    s->ping_at_ms = now_ms(s) + SUPERVISOR_PING_MS;
+    s->ping_at_ms = supervisor_now_ms(s) + SUPERVISOR_PING_MS;
     if (s->pings_missed >= SUPERVISOR_PING_MISSED) {
         log_error(&s->log, "dispatcher hangs", "missed_pings=%d", s->pings_missed);
         kill_group(&s->dispatcher, SIGKILL);
@@ -482,11 +326,11 @@ static void carry_out_stop(struct supervisor *s)
     s->stop_sent = true;
     if (s->stop == STOP_COLD) {
         for (int i = 0; i < s->config->concurrency; i++) {
-            child_on(&s->runners[i], CHILD_EV_STOP, now_ms(s));
+            child_on(&s->runners[i], CHILD_EV_STOP, supervisor_now_ms(s));
             kill_group(&s->runners[i], SIGKILL);
         }
-        child_on(&s->dispatcher, CHILD_EV_STOP, now_ms(s));
-        s->dispatcher.kill_at_ms = now_ms(s) + 5 * SUPERVISOR_KILL_AFTER_MS;
+        child_on(&s->dispatcher, CHILD_EV_STOP, supervisor_now_ms(s));
+        s->dispatcher.kill_at_ms = supervisor_now_ms(s) + 5 * SUPERVISOR_KILL_AFTER_MS;
     }
     frame_put(&s->dispatcher.link, CHANNEL_STOP, 0, s->stop == STOP_COLD, slice_make(NULL, 0));
 }
@@ -592,7 +436,7 @@ int supervisor_run(const struct worker_config *config)
              config->concurrency);
     loop(&s);
     log_info(&s.log, "worker stopped", "status=%d", s.status);
-    forget_all(&s);
+    supervisor_forget(&s);
     s.runners = NULL;
     s.fds = NULL;
 out:
