@@ -86,6 +86,20 @@ void event_queue_fail(struct event_queue *q, uint64_t tag, const struct err *err
     event_queue_push(q, &event);
 }
 
+void event_queue_append(struct event_queue *q, struct event_queue *from)
+{
+    if (!from->head)
+        return;
+    if (q->tail)
+        q->tail->next = from->head;
+    else
+        q->head = from->head;
+    q->tail = from->tail;
+    q->len += from->len;
+    from->head = from->tail = NULL;
+    from->len = 0;
+}
+
 int event_queue_drain(struct event_queue *q, struct broker_event *events, int max)
 {
     int n = 0;
