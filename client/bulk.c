@@ -1,0 +1,232 @@
+#include "client/bulk.h"
+
+#include "client/show.h"
+#include "client/task_call.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define READ_SIZE        65536
+#define PROGRESS_EACH_MS 200
+#define BATCH_BYTES_MAX  (8u * 1024 * 1024)
+
+struct bulk {
+    struct session *s;
+    const struct command_context *ctx;
+    json_t *defaults;
+    struct buf input;
+    size_t searched; /* bytes of input known to hold no line end */
+    bool input_ended;
+    uint64_t line_number;
+    uint64_t lines[SEND_BATCH]; /* line number of each message of the batch */
+    struct outgoing batch[SEND_BATCH];
+    size_t batch_len;
+    size_t batch_bytes;
+    uint64_t sent;
+    uint64_t bad;        /* lines that could not be understood */
+    uint64_t failed;     /* messages that were not confirmed */
+    int failed_status;   /* exit status of the first of them */
+    int64_t progress_ms; /* when it was shown last */
+    bool broken;         /* the broker is away: no more reading */
+};
+
+static void complain(struct bulk *b, uint64_t line, const struct err *e)
+{
+    fflush(stdout);
+    fprintf(stderr, "%sceleriac: line %llu: %s\n", b->ctx->err_tty ? "\r\033[K" : "",
+            (unsigned long long)line, e->text);
+}
+
+static void show_progress(struct bulk *b, bool at_once)
+{
+    int64_t now_ms = session_now(b->s);
+
+    if (!b->ctx->err_tty || (!at_once && now_ms - b->progress_ms < PROGRESS_EACH_MS))
+        return;
+    b->progress_ms = now_ms;
+    fprintf(stderr, "\r\033[K%llu sent", (unsigned long long)b->sent);
+    if (b->bad)
+        fprintf(stderr, ", %llu bad lines", (unsigned long long)b->bad);
+    if (at_once)
+        fputs("\n", stderr);
+}
+
+/* Prints the ids of the batch in order; says which line failed first. */
+static void settle(struct bulk *b)
+{
+    for (size_t i = 0; i < b->batch_len; i++) {
+        struct outgoing *o = &b->batch[i];
+
+        if (o->state == OUTGOING_CONFIRMED) {
+            show_id(b->ctx, o->id);
+            b->sent++;
+        } else if (o->state == OUTGOING_REFUSED) {
+            complain(b, b->lines[i], &o->err);
+            b->failed_status = b->failed++ ? b->failed_status : (int)exitcode_of(o->err.code);
+        } else {
+            b->failed++;
+            b->broken = true;
+        }
+        outgoing_release(o);
+    }
+    b->batch_len = b->batch_bytes = 0;
+}
+
+static void flush_batch(struct bulk *b)
+{
+    struct err e = ERR_INIT;
+    uint64_t first = b->lines[0];
+
+    if (b->batch_len == 0)
+        return;
+    if (send_all(b->s, b->batch, b->batch_len, &e) < 0 && e.code != ERR_USAGE)
+        b->failed_status = b->failed_status ? b->failed_status : (int)exitcode_of(e.code);
+    settle(b);
+    fflush(stdout);
+    if (b->broken)
+        complain(b, first, &e);
+    show_progress(b, false);
+}
+
+static int encode_line(struct bulk *b, json_t *object, struct outgoing *o, struct err *e)
+{
+    struct task_call call;
+    int status;
+
+    if (json_is_object(object) && json_object_update_missing(object, b->defaults) < 0)
+        return err_nomem(e);
+    status = task_call_from_json(&call, object, e);
+    if (status == 0)
+        status = task_call_encode(&call, &b->s->ids, clock_wall_ms(b->s->clock), o, e);
+    task_call_release(&call);
+    return status;
+}
+
+static bool is_blank(struct slice line)
+{
+    for (size_t i = 0; i < line.len; i++) {
+        if (!strchr(" \t\r", line.ptr[i]) || !line.ptr[i])
+            return false;
+    }
+    return true;
+}
+
+static void take_line(struct bulk *b, struct slice line)
+{
+    struct outgoing *o = &b->batch[b->batch_len];
+    struct err e = ERR_INIT;
+    json_error_t why;
+    json_t *object;
+
+    b->line_number++;
+    if (is_blank(line))
+        return;
+    *o = (struct outgoing){.id = ""};
+    object = json_loadb(line.ptr, line.len, JSON_DECODE_ANY | JSON_ALLOW_NUL, &why);
+    if (!object)
+        err_set(&e, ERR_USAGE, "not valid JSON: %s at column %d", why.text, why.column);
+    if (!object || encode_line(b, object, o, &e) < 0) {
+        complain(b, b->line_number, &e);
+        b->bad++;
+        outgoing_release(o);
+    } else {
+        b->lines[b->batch_len++] = b->line_number;
+        b->batch_bytes += o->envelope_len;
+    }
+    json_decref(object);
+    if (b->batch_len == SEND_BATCH || b->batch_bytes >= BATCH_BYTES_MAX)
+        flush_batch(b);
+}
+
+static void take_lines(struct bulk *b)
+{
+    while (!b->broken) {
+        struct slice text = buf_slice(&b->input);
+        const char *end = memchr(text.ptr + b->searched, '\n', text.len - b->searched);
+
+        if (!end) {
+            b->searched = text.len;
+            break;
+        }
+        b->searched = 0;
+        take_line(b, slice_make(text.ptr, (size_t)(end - text.ptr)));
+        buf_consume(&b->input, (size_t)(end - text.ptr) + 1);
+    }
+    if (b->input_ended && b->input.len > 0 && !b->broken)
+        take_line(b, buf_slice(&b->input));
+}
+
+static bool input_is_ready(void)
+{
+    struct pollfd fd = {STDIN_FILENO, POLLIN, 0};
+
+    return poll(&fd, 1, 0) > 0;
+}
+
+static int read_more(struct bulk *b, struct err *e)
+{
+    char *room = buf_reserve(&b->input, READ_SIZE);
+    ssize_t n;
+
+    if (!room)
+        return err_nomem(e);
+    n = read(STDIN_FILENO, room, READ_SIZE);
+    if (n < 0 && errno == EINTR)
+        return 0;
+    if (n < 0)
+        return err_sys(e, ERR_OPERATOR, errno, "can not read standard input");
+    buf_commit(&b->input, (size_t)n);
+    b->input_ended = n == 0;
+    return 0;
+}
+
+static int bulk_status(const struct bulk *b)
+{
+    if (b->bad == 0 && b->failed == 0)
+        return EXITCODE_OK;
+    if (b->sent > 0)
+        return EXITCODE_PARTIAL;
+    return b->failed > 0 ? b->failed_status : EXITCODE_USAGE;
+}
+
+static void summarise(struct bulk *b)
+{
+    if (b->sent + b->bad + b->failed > 0)
+        show_progress(b, true);
+    if (b->bad || b->failed) {
+        fflush(stdout);
+        fprintf(stderr, "celeriac: %llu sent, %llu bad lines, %llu not confirmed%s\n",
+                (unsigned long long)b->sent, (unsigned long long)b->bad,
+                (unsigned long long)b->failed,
+                b->broken ? "; the rest of the input was not read" : "");
+    }
+}
+
+int bulk_send(struct session *s, const struct command_context *ctx, json_t *defaults)
+{
+    struct bulk *b = calloc(1, sizeof(*b));
+    struct err e = ERR_INIT;
+    int status;
+
+    if (!b)
+        return EXITCODE_INTERNAL;
+    b->s = s;
+    b->ctx = ctx;
+    b->defaults = defaults;
+    while (!b->input_ended && !b->broken && e.code == ERR_NONE) {
+        if (!input_is_ready())
+            flush_batch(b);
+        if (!b->broken && read_more(b, &e) == 0)
+            take_lines(b);
+    }
+    flush_batch(b);
+    summarise(b);
+    status = e.code == ERR_NONE ? bulk_status(b) : command_fail(ctx, &e);
+    buf_release(&b->input);
+    free(b);
+    return status;
+}

@@ -1,0 +1,99 @@
+#include "client/cli.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+const struct opt_row cli_broker_rows[] = {
+    {.name = "timeout",
+     .kind = OPT_NUMBER,
+     .arg = "SECONDS",
+     .fallback = "10",
+     .min = 0.001,
+     .max = 86400,
+     .help = "Give up when the broker has not answered for so long."},
+    {.name = NULL},
+};
+
+const struct opt_row cli_force_rows[] = {
+    {.name = "force",
+     .letter = 'f',
+     .also = "yes",
+     .kind = OPT_FLAG,
+     .flags = OPT_LINE_ONLY,
+     .help = "Do not ask whether it is really meant."},
+    {.name = NULL},
+};
+
+int cli_open(struct session *s, const struct command_context *ctx, const struct opt_values *v,
+             bool connect_once)
+{
+    struct session_config config = {
+        .url = opt_text(v, "broker"),
+        .result_url = opt_text(v, "result-backend"),
+        .timeout_ms = (int64_t)(opt_number(v, "timeout") * 1000),
+        .connect_once = connect_once,
+        .log = log_wants(ctx->log, LOG_LEVEL_DEBUG) ? ctx->log : NULL,
+    };
+    struct err e = ERR_INIT;
+
+    if (!config.url)
+        return command_usage(ctx, "no broker is given: use -b URL, CELERIAC_BROKER, "
+                                  "CELERY_BROKER_URL or 'broker = URL' in the configuration file");
+    if (session_open(s, &config, &e) < 0)
+        return command_fail(ctx, &e);
+    return EXITCODE_OK;
+}
+
+json_t *cli_ask(struct session *s, enum broker_question question, const char *queue,
+                const char *handle, int64_t limit, struct err *e)
+{
+    struct buf text = BUF_INIT;
+    json_t *answer = NULL;
+
+    if (session_ask(s, question, slice_of(queue), slice_of(handle), limit, &text, e) == 0) {
+        answer = json_loads(buf_str(&text), JSON_ALLOW_NUL, NULL);
+        if (!answer)
+            err_set(e, ERR_BUG, "the broker's answer is no JSON: %.60s", buf_str(&text));
+    }
+    buf_release(&text);
+    return answer;
+}
+
+int cli_confirm(const struct command_context *ctx, const struct opt_values *v, const char *what)
+{
+    char answer[16] = "";
+
+    if (opt_flag(v, "force"))
+        return EXITCODE_OK;
+    if (!ctx->in_tty || !ctx->err_tty)
+        return command_usage(ctx, "%s: this can not be undone; say --yes to do it", what);
+    fprintf(stderr, "%s? [y/N] ", what);
+    if (fgets(answer, sizeof(answer), stdin) && (answer[0] == 'y' || answer[0] == 'Y'))
+        return EXITCODE_OK;
+    fputs("celeriac: nothing was done\n", stderr);
+    return EXITCODE_REFUSED;
+}
+
+void cli_print_json(const json_t *value)
+{
+    char *text = json_dumps(value, JSON_ENCODE_ANY);
+
+    puts(text ? text : "null");
+    free(text);
+}
+
+void cli_time(int64_t wall_ms, char *to, size_t size)
+{
+    time_t seconds = (time_t)(wall_ms / 1000);
+    struct tm tm;
+
+    if (wall_ms == 0 || !gmtime_r(&seconds, &tm) || !strftime(to, size, "%Y-%m-%d %H:%M:%SZ", &tm))
+        snprintf(to, size, "-");
+}
+
+const char *cli_member(const json_t *object, const char *name)
+{
+    return json_string_value(json_object_get(object, name));
+}

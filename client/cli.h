@@ -1,0 +1,40 @@
+/*
+ * cli.h - what the client commands share.
+ *
+ * Model: a command opens a session from its option values, asks, prints. Messages go to stderr as
+ * one line, data to stdout. Fork rule: as session.h.
+ */
+#ifndef CLIENT_CLI_H
+#define CLIENT_CLI_H
+
+#include "base/buf.h"
+#include "base/command.h"
+#include "client/session.h"
+
+#include <jansson.h>
+
+extern const struct opt_row cli_broker_rows[]; /* --timeout */
+extern const struct opt_row cli_force_rows[];  /* -f, --force, --yes */
+
+/* Opens the broker that the options name. connect_once: a refused connection is final, for those
+ * who only want to look. Returns the exit status: EXITCODE_OK, or the message is printed. */
+int cli_open(struct session *s, const struct command_context *ctx, const struct opt_values *v,
+             bool connect_once);
+
+/* session_ask with the answer parsed: a new reference, or NULL with e. */
+json_t *cli_ask(struct session *s, enum broker_question question, const char *queue,
+                const char *handle, int64_t limit, struct err *e);
+
+/* May something be destroyed? --force, or a "y" on the terminal. EXITCODE_OK or the exit status. */
+int cli_confirm(const struct command_context *ctx, const struct opt_values *v, const char *what);
+
+/* One JSON value as one line on stdout. value: borrowed. */
+void cli_print_json(const json_t *value);
+
+/* "2026-11-21 08:30:00Z" for milliseconds since 1970, "-" for 0. */
+void cli_time(int64_t wall_ms, char *to, size_t size);
+
+/* Text of a member, or NULL. */
+const char *cli_member(const json_t *object, const char *name);
+
+#endif

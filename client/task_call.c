@@ -1,0 +1,372 @@
+#include "client/task_call.h"
+
+#include "base/isotime.h"
+#include "base/suggest.h"
+#include "broker/message.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define QUEUE_DEFAULT "celery"
+#define SECONDS_MAX   3.2e9 /* a hundred years */
+
+struct member;
+
+/* Puts a value that fits into its place in the call. */
+typedef int set_fn(struct task_call *call, const struct member *m, json_t *value, struct err *e);
+
+struct member {
+    const char *name;
+    set_fn *set;
+    size_t at;      /* offset in struct task_call */
+    size_t seconds; /* set_time: offset of the relative form, or 0 when there is none */
+};
+
+static void *place(struct task_call *call, size_t at)
+{
+    return (char *)call + at;
+}
+
+static const char *kind_of(const json_t *value)
+{
+    static const char *const words[] = {"an object", "an array", "text",  "a number",
+                                        "a number",  "true",     "false", "null"};
+
+    return words[json_typeof(value)];
+}
+
+static int wrong_type(const char *name, const char *wanted, const json_t *value, struct err *e)
+{
+    return err_set(e, ERR_USAGE, "\"%s\" must be %s, not %s", name, wanted, kind_of(value));
+}
+
+static int set_text(struct task_call *call, const struct member *m, json_t *value, struct err *e)
+{
+    const char *text = json_string_value(value);
+
+    if (!text)
+        return wrong_type(m->name, "text", value, e);
+    if (strlen(text) != json_string_length(value) || !*text)
+        return err_set(e, ERR_USAGE, "\"%s\" is empty or holds a NUL character", m->name);
+    *(const char **)place(call, m->at) = text;
+    return 0;
+}
+
+static void set_json(struct task_call *call, const struct member *m, json_t *value)
+{
+    json_t **slot = place(call, m->at);
+
+    json_decref(*slot);
+    *slot = json_incref(value);
+}
+
+static int set_array(struct task_call *call, const struct member *m, json_t *value, struct err *e)
+{
+    if (!json_is_array(value))
+        return wrong_type(m->name, "an array", value, e);
+    set_json(call, m, value);
+    return 0;
+}
+
+static int set_object(struct task_call *call, const struct member *m, json_t *value, struct err *e)
+{
+    if (!json_is_object(value))
+        return wrong_type(m->name, "an object", value, e);
+    set_json(call, m, value);
+    return 0;
+}
+
+static int set_bool(struct task_call *call, const struct member *m, json_t *value, struct err *e)
+{
+    if (!json_is_boolean(value))
+        return wrong_type(m->name, "true or false", value, e);
+    *(bool *)place(call, m->at) = json_is_true(value);
+    return 0;
+}
+
+static int seconds_at(struct task_call *call, const struct member *m, json_t *value, size_t at,
+                      struct err *e)
+{
+    double seconds = json_number_value(value);
+
+    if (!json_is_number(value))
+        return wrong_type(m->name, "a number of seconds", value, e);
+    if (!(seconds >= 0 && seconds <= SECONDS_MAX))
+        return err_set(e, ERR_USAGE, "\"%s\" is out of range: %g seconds", m->name, seconds);
+    *(double *)place(call, at) = seconds;
+    return 0;
+}
+
+static int set_seconds(struct task_call *call, const struct member *m, json_t *value, struct err *e)
+{
+    return seconds_at(call, m, value, m->at, e);
+}
+
+static int set_time(struct task_call *call, const struct member *m, json_t *value, struct err *e)
+{
+    const char *text = json_string_value(value);
+
+    if (!text && m->seconds)
+        return seconds_at(call, m, value, m->seconds, e);
+    if (!text)
+        return wrong_type(m->name, "an ISO-8601 time", value, e);
+    if (isotime_parse(text, place(call, m->at)) < 0)
+        return err_set(e, ERR_USAGE,
+                       "\"%s\": '%.60s' is no ISO-8601 time such as 2026-11-21T08:30:00+01:00",
+                       m->name, text);
+    return 0;
+}
+
+static int set_priority(struct task_call *call, const struct member *m, json_t *value,
+                        struct err *e)
+{
+    json_int_t priority = json_integer_value(value);
+
+    if (!json_is_integer(value) || priority < 0 || priority > 9)
+        return err_set(e, ERR_USAGE, "\"%s\" must be a whole number from 0 to 9", m->name);
+    *(int64_t *)place(call, m->at) = priority;
+    return 0;
+}
+
+#define AT(field) offsetof(struct task_call, field)
+
+static const struct member members[] = {
+    {"task", set_text, AT(task), 0},
+    {"args", set_array, AT(args), 0},
+    {"kwargs", set_object, AT(kwargs), 0},
+    {"id", set_text, AT(id), 0},
+    {"task-id", set_text, AT(id), 0}, /* as Celery says */
+    {"queue", set_text, AT(queue), 0},
+    {"priority", set_priority, AT(priority), 0},
+    {"countdown", set_seconds, AT(countdown_s), 0},
+    {"eta", set_time, AT(eta_ms), 0},
+    {"expires", set_time, AT(expires_ms), AT(expires_in_s)},
+    {"headers", set_object, AT(headers), 0},
+    {"time-limit", set_seconds, AT(hard_limit_s), 0},
+    {"soft-time-limit", set_seconds, AT(soft_limit_s), 0},
+    {"ignore-result", set_bool, AT(ignore_result), 0},
+    {"root-id", set_text, AT(root_id), 0},
+    {"parent-id", set_text, AT(parent_id), 0},
+    {"group", set_text, AT(group), 0},
+    {"reply-to", set_text, AT(reply_to), 0},
+    {"shadow", set_text, AT(shadow), 0},
+};
+
+#define MEMBERS (sizeof(members) / sizeof(*members))
+
+/* Names are written with '-' or '_'. */
+static bool same_name(const char *a, const char *b)
+{
+    for (; *a && *b; a++, b++) {
+        if ((*a == '_' ? '-' : *a) != (*b == '_' ? '-' : *b))
+            return false;
+    }
+    return *a == *b;
+}
+
+static const struct member *find_member(const char *name)
+{
+    for (size_t i = 0; i < MEMBERS; i++) {
+        if (same_name(name, members[i].name))
+            return &members[i];
+    }
+    return NULL;
+}
+
+static int unknown_member(const char *name, struct err *e)
+{
+    struct suggest near;
+
+    suggest_init(&near, name);
+    for (size_t i = 0; i < MEMBERS; i++)
+        suggest_offer(&near, members[i].name);
+    if (near.best)
+        return err_set(e, ERR_USAGE, "unknown member \"%.60s\"; did you mean \"%s\"?", name,
+                       near.best);
+    return err_set(e, ERR_USAGE, "unknown member \"%.60s\"", name);
+}
+
+static bool has_control_bytes(const char *text)
+{
+    for (; *text; text++) {
+        if ((unsigned char)*text < ' ' || *text == 0x7f)
+            return true;
+    }
+    return false;
+}
+
+static int check(const struct task_call *call, struct err *e)
+{
+    if (!call->task || !*call->task)
+        return err_set(e, ERR_USAGE, "\"task\" is missing");
+    if (call->id && strlen(call->id) >= UUID_SIZE)
+        return err_set(e, ERR_USAGE, "\"id\" is longer than %d characters: '%.60s'", UUID_SIZE - 1,
+                       call->id);
+    if (has_control_bytes(call->task) || (call->id && has_control_bytes(call->id)) ||
+        (call->queue && has_control_bytes(call->queue)))
+        return err_set(e, ERR_USAGE, "\"task\", \"id\" and \"queue\" can not hold control bytes");
+    if (call->eta_ms && call->countdown_s > 0)
+        return err_set(e, ERR_USAGE, "\"eta\" and \"countdown\" exclude each other");
+    if (call->soft_limit_s > 0 && call->hard_limit_s > 0 && call->soft_limit_s > call->hard_limit_s)
+        return err_set(e, ERR_USAGE, "\"soft-time-limit\" is longer than \"time-limit\"");
+    return 0;
+}
+
+int task_call_from_json(struct task_call *call, json_t *object, struct err *e)
+{
+    const char *name;
+    json_t *value;
+
+    *call = (struct task_call){NULL};
+    if (!json_is_object(object))
+        return err_set(e, ERR_USAGE, "a task must be a JSON object, not %s", kind_of(object));
+    json_object_foreach(object, name, value)
+    {
+        const struct member *m = find_member(name);
+
+        if (!m)
+            return unknown_member(name, e);
+        if (!json_is_null(value) && m->set(call, m, value, e) < 0)
+            return -1;
+    }
+    return check(call, e);
+}
+
+json_t *task_call_json(const char *member, const char *text, struct err *e)
+{
+    json_error_t why;
+    json_t *value = json_loads(text, JSON_DECODE_ANY | JSON_ALLOW_NUL, &why);
+
+    if (!value)
+        err_set(e, ERR_USAGE, "%s is no valid JSON: %s at column %d: %.60s", member, why.text,
+                why.column, text);
+    return value;
+}
+
+static int option_json(struct task_call *call, const char *name, const char *text, struct err *e)
+{
+    const struct member *m = find_member(name);
+    json_t *value;
+    int status;
+
+    if (!text)
+        return 0;
+    value = task_call_json(name, text, e);
+    if (!value)
+        return -1;
+    status = m->set(call, m, value, e);
+    json_decref(value);
+    return status;
+}
+
+static int option_number(struct task_call *call, const char *name, double number, struct err *e)
+{
+    const struct member *m = find_member(name);
+    json_t *value;
+    int status;
+
+    if (number == 0)
+        return 0;
+    if (!isfinite(number))
+        return err_set(e, ERR_USAGE, "\"%s\" is not finite", name);
+    value = json_real(number);
+    if (!value)
+        return err_nomem(e);
+    status = m->set(call, m, value, e);
+    json_decref(value);
+    return status;
+}
+
+static int option_time(const char *name, const char *text, int64_t *to, struct err *e)
+{
+    if (text && isotime_parse(text, to) < 0)
+        return err_set(e, ERR_USAGE, "\"%s\": '%.60s' is no ISO-8601 time", name, text);
+    return 0;
+}
+
+int task_call_from_options(struct task_call *call, const char *task,
+                           const struct celeriac_task_options *options, struct err *e)
+{
+    struct celeriac_task_options o = CELERIAC_TASK_OPTIONS_INIT;
+
+    /* A program built against an older header has a shorter structure. */
+    if (options)
+        memcpy(&o, options, options->size < sizeof(o) ? options->size : sizeof(o));
+    *call = (struct task_call){.task = task,
+                               .id = o.id,
+                               .queue = o.queue,
+                               .root_id = o.root_id,
+                               .parent_id = o.parent_id,
+                               .group = o.group,
+                               .reply_to = o.reply_to,
+                               .shadow = o.shadow,
+                               .priority = o.priority,
+                               .ignore_result = o.ignore_result != 0};
+    if (o.priority < 0 || o.priority > 9)
+        return err_set(e, ERR_USAGE, "priority %d is not from 0 to 9", o.priority);
+    if (option_json(call, "args", o.args_json, e) < 0 ||
+        option_json(call, "kwargs", o.kwargs_json, e) < 0 ||
+        option_json(call, "headers", o.headers_json, e) < 0 ||
+        option_number(call, "countdown", o.countdown_s, e) < 0 ||
+        option_number(call, "expires", o.expires_s, e) < 0 ||
+        option_number(call, "soft-time-limit", o.soft_limit_s, e) < 0 ||
+        option_number(call, "time-limit", o.hard_limit_s, e) < 0 ||
+        option_time("eta", o.eta, &call->eta_ms, e) < 0 ||
+        option_time("expires", o.expires, &call->expires_ms, e) < 0)
+        return -1;
+    return check(call, e);
+}
+
+void task_call_release(struct task_call *call)
+{
+    json_decref(call->args);
+    json_decref(call->kwargs);
+    json_decref(call->headers);
+    call->args = call->kwargs = call->headers = NULL;
+}
+
+static int64_t ahead_ms(int64_t now_ms, double seconds)
+{
+    return seconds > 0 ? now_ms + (int64_t)ceil(seconds * 1000) : 0;
+}
+
+int task_call_encode(const struct task_call *call, struct uuid_source *ids, int64_t now_ms,
+                     struct outgoing *o, struct err *e)
+{
+    struct message_spec spec = {
+        .task = call->task,
+        .id = o->id,
+        .root_id = call->root_id,
+        .parent_id = call->parent_id,
+        .group = call->group,
+        .group_index = -1,
+        .args = call->args,
+        .kwargs = call->kwargs,
+        .headers = call->headers,
+        .queue = call->queue ? call->queue : QUEUE_DEFAULT,
+        .reply_to = call->reply_to,
+        .shadow = call->shadow,
+        .eta_ms = call->eta_ms ? call->eta_ms : ahead_ms(now_ms, call->countdown_s),
+        .expires_ms = call->expires_ms ? call->expires_ms : ahead_ms(now_ms, call->expires_in_s),
+        .hard_limit_s = call->hard_limit_s,
+        .soft_limit_s = call->soft_limit_s,
+        .priority = (int)call->priority,
+        .ignore_result = call->ignore_result,
+        .now_ms = now_ms,
+    };
+    struct buf text = BUF_INIT;
+
+    *o = (struct outgoing){.priority = spec.priority, .not_before_ms = spec.eta_ms};
+    if (call->id)
+        memcpy(o->id, call->id, strlen(call->id) + 1);
+    else
+        uuid_next(ids, o->id);
+    if (message_encode(&text, &spec, ids, e) < 0) {
+        buf_release(&text);
+        return -1;
+    }
+    o->envelope = buf_detach(&text, &o->envelope_len);
+    o->queue = strdup(spec.queue);
+    return o->envelope && o->queue ? 0 : err_nomem(e);
+}

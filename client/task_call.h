@@ -1,0 +1,57 @@
+/*
+ * task_call.h - one task to call, from the three forms in which people give it.
+ *
+ * Purpose: the library's options, the command line's options and a JSON line all become this, are
+ * checked by one set of rules, and are encoded as a message.
+ * Model: a table of members says name, kind and place; the JSON form is an object of them:
+ * {"task": "math.add", "args": [1, 2], "countdown": 3}. Times that lie ahead are numbers of
+ * seconds, points in time are ISO-8601 texts. Invariants: a call that was accepted can be encoded,
+ * except for what only message_encode knows; every refusal names the member. Ownership: a call
+ * holds references to its JSON values and copies no text: what it was filled from must outlive it.
+ * Fork rule: none, plain memory.
+ */
+#ifndef CLIENT_TASK_CALL_H
+#define CLIENT_TASK_CALL_H
+
+#include "client/celeriac.h"
+#include "client/send.h"
+
+#include <jansson.h>
+
+struct task_call {
+    const char *task;
+    const char *id; /* NULL: a new one */
+    const char *queue;
+    const char *root_id;
+    const char *parent_id;
+    const char *group;
+    const char *reply_to;
+    const char *shadow;
+    json_t *args; /* owned references */
+    json_t *kwargs;
+    json_t *headers;
+    double countdown_s;
+    double expires_in_s;
+    int64_t eta_ms; /* wall clock; 0: not set */
+    int64_t expires_ms;
+    double soft_limit_s;
+    double hard_limit_s;
+    int64_t priority;
+    bool ignore_result;
+};
+
+int task_call_from_options(struct task_call *call, const char *task,
+                           const struct celeriac_task_options *options, struct err *e);
+
+/* object: borrowed for the life of the call. */
+int task_call_from_json(struct task_call *call, json_t *object, struct err *e);
+void task_call_release(struct task_call *call);
+
+/* Fills o with the encoded message, ready for send_all. */
+int task_call_encode(const struct task_call *call, struct uuid_source *ids, int64_t now_ms,
+                     struct outgoing *o, struct err *e);
+
+/* Parses the JSON text of a member, for options that hold JSON: a new reference, or NULL. */
+json_t *task_call_json(const char *member, const char *text, struct err *e);
+
+#endif
