@@ -15,8 +15,8 @@ static int too_long(struct err *e)
 static int decode_base64(struct buf *out, struct slice text, struct err *e)
 {
     struct base64_decode_ctx ctx;
-    size_t room = BASE64_DECODE_LENGTH(text.len), len = room;
-    char *to = buf_reserve(out, room);
+    size_t len = BASE64_DECODE_LENGTH(text.len);
+    char *to = buf_reserve(out, len + 1);
 
     if (!to)
         return err_nomem(e);

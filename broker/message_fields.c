@@ -174,6 +174,19 @@ static const char *absent_if_empty(const char *text)
     return text && *text ? text : NULL;
 }
 
+static int check_names(const struct message *m, struct err *e)
+{
+    if (!absent_if_empty(m->task))
+        return err_set(e, ERR_DEADLETTER, "header \"task\" is missing or empty");
+    if (strlen(m->task) > MESSAGE_NAME_MAX)
+        return err_set(e, ERR_DEADLETTER, "header \"task\" is longer than %d bytes",
+                       MESSAGE_NAME_MAX);
+    if (!m->id)
+        return err_set(e, ERR_DEADLETTER, "header \"id\" is missing or not a text of 1 to %d bytes",
+                       MESSAGE_NAME_MAX);
+    return 0;
+}
+
 int message_read_headers(struct message *m, struct err *e)
 {
     const json_t *flag;
@@ -192,9 +205,7 @@ int message_read_headers(struct message *m, struct err *e)
     if (json_is_boolean(flag))
         m->ignore_result = json_is_true(flag);
     m->redelivered = json_is_true(json_object_get(m->headers, "redelivered"));
-    if (!absent_if_empty(m->task))
-        return err_set(e, ERR_DEADLETTER, "header \"task\" is missing or empty");
-    return 0;
+    return check_names(m, e);
 }
 
 /* Clamped to 0-9 as kombu does; it takes a number in a string, too. */

@@ -6,8 +6,6 @@
 
 /* The body in base64 and as much again as anybody could want for headers. */
 #define ENVELOPE_MAX (MESSAGE_BODY_MAX / 3 * 4 + 4 * 1024 * 1024)
-/* Ids become parts of keys. */
-#define NAME_MAX_LEN 1024
 
 /* Members of a protocol 1 body that are headers in protocol 2. */
 static const char *const v1_headers[] = {"task",    "id",  "group",   "group_index",
@@ -19,18 +17,8 @@ static void note_id(struct message *m)
     const json_t *id = json_object_get(m->headers, "id");
     const char *text = json_string_value(id);
 
-    if (text && *text && strlen(text) == json_string_length(id) && strlen(text) <= NAME_MAX_LEN)
+    if (text && *text && strlen(text) == json_string_length(id) && strlen(text) <= MESSAGE_NAME_MAX)
         m->id = text;
-}
-
-static int check_name(const char *name, const char *value, struct err *e)
-{
-    if (!value)
-        return err_set(e, ERR_DEADLETTER, "header \"%s\" is missing, empty or not a string", name);
-    if (strlen(value) > NAME_MAX_LEN)
-        return err_set(e, ERR_DEADLETTER, "header \"%s\" is longer than %d bytes", name,
-                       NAME_MAX_LEN);
-    return 0;
 }
 
 static int check_content(const struct message *m, struct err *e)
@@ -138,15 +126,7 @@ int message_parse(struct message *m, struct slice envelope, struct err *e)
                        message_kind_word(m->envelope));
     if (parse_envelope(m, e) < 0)
         return -1;
-    if (json_object_get(m->headers, "task")) {
-        if (message_read_headers(m, e) < 0)
-            return -1;
-    } else if (parse_v1(m, e) < 0) {
-        return -1;
-    }
-    if (check_name("id", m->id, e) < 0)
-        return -1;
-    return check_name("task", m->task, e);
+    return json_object_get(m->headers, "task") ? message_read_headers(m, e) : parse_v1(m, e);
 }
 
 void message_release(struct message *m)

@@ -10,6 +10,9 @@
 
 #include "broker/message.h"
 
+/* Bytes of a task's name or id: they become parts of keys. */
+#define MESSAGE_NAME_MAX 1024
+
 /* Reads m->headers, all of them, checking kind and range. */
 int message_read_headers(struct message *m, struct err *e);
 
