@@ -43,8 +43,10 @@ static int do_retry(struct celeriac_call *call)
 
     if (json_is_number(countdown))
         how.countdown_s = json_number_value(countdown);
-    how.exc_type = text_arg(call, 1, "type");
-    how.exc_message = text_arg(call, 0, "message");
+    if (text_arg(call, 1, "type")[0]) {
+        how.exc_type = text_arg(call, 1, "type");
+        how.exc_message = text_arg(call, 0, "message");
+    }
     return call->fn->retry(call, &how);
 }
 

@@ -200,7 +200,8 @@ static inline int celeriac_ok(struct celeriac_call *call, json_t *value)
 
 static inline int celeriac_fail(struct celeriac_call *call, const char *type, const char *message)
 {
-    return call->fn->fail(call, type, NULL, json_string(message), NULL);
+    /* In brackets, because cmocka and others have a macro fail(). */
+    return (call->fn->fail)(call, type, NULL, json_string(message), NULL);
 }
 
 static inline int celeriac_retry(struct celeriac_call *call, double countdown_s, const char *why)

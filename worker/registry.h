@@ -15,14 +15,16 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "tasks/task.h"
+#include "worker/params.h"
 
 #include <stdbool.h>
 
-/* One task as loaded: the row with defaults filled in, and whether init ran. */
+/* One task as loaded: the row with defaults filled in, and what this runner knows. */
 struct registry_entry {
     struct celeriac_task row; /* a copy with later members zero when the module is older */
-    bool init_done;
+    struct params *params;    /* owned; NULL: unchecked */
     bool init_ok;
+    int64_t run_us; /* running mean of the run time, for what counts as short; 0: never ran */
 };
 
 struct registry {
@@ -37,7 +39,7 @@ int registry_init(struct registry *r, struct err *e);
 void registry_release(struct registry *r);
 
 /* dlopens a module and adds its rows. ERR_OPERATOR says why not: missing file, missing symbol,
- * larger ABI major, repeated name. */
+ * larger ABI major, malformed row, repeated name. A module is taken whole or not at all. */
 int registry_load(struct registry *r, const char *path, struct err *e);
 
 /* Borrowed, or NULL. */
@@ -45,6 +47,9 @@ struct registry_entry *registry_find(struct registry *r, const char *name);
 
 /* Appends the JSON of CHANNEL_ROWS. */
 int registry_describe(const struct registry *r, struct buf *out, struct err *e);
+
+/* Runs init() unless it ran well before; -1 when it fails. */
+int registry_start(struct registry_entry *entry);
 
 /* Runs exit() of every entry whose init succeeded. */
 void registry_exit(struct registry *r);
