@@ -126,6 +126,16 @@ static void on_lost(struct dispatcher *d, const struct broker_receipt *receipt)
     }
 }
 
+static void forget_broker_events(struct dispatcher *d)
+{
+    for (int i = 0; i < d->broker_fds_len; i++) {
+        if (d->broker_events[i])
+            event_free(d->broker_events[i]);
+        d->broker_events[i] = NULL;
+    }
+    d->broker_fds_len = 0;
+}
+
 static void on_broker_event(struct dispatcher *d, const struct broker_event *event)
 {
     switch (event->kind) {
@@ -133,6 +143,8 @@ static void on_broker_event(struct dispatcher *d, const struct broker_event *eve
         delivery_take(d, event);
         break;
     case BROKER_STATE:
+        /* The descriptors behind the old numbers are closed: the numbers may come back as others. */
+        forget_broker_events(d);
         if (event->flags & BROKER_UP)
             on_up(d);
         else
@@ -193,16 +205,6 @@ static void on_broker_ready(evutil_socket_t fd, short what, void *cookie)
     (void)cookie;
 }
 
-static void forget_broker_events(struct dispatcher *d)
-{
-    for (int i = 0; i < d->broker_fds_len; i++) {
-        if (d->broker_events[i])
-            event_free(d->broker_events[i]);
-        d->broker_events[i] = NULL;
-    }
-    d->broker_fds_len = 0;
-}
-
 static bool same_fds(const struct dispatcher *d, const struct pollfd *fds, int n)
 {
     if (n != d->broker_fds_len)
@@ -221,7 +223,7 @@ static void watch_broker(struct dispatcher *d)
     struct pollfd fds[DISPATCHER_BROKER_FDS];
     int n = broker_pollset(d->broker, fds, DISPATCHER_BROKER_FDS);
 
-    if (same_fds(d, fds, n) && d->broker_up)
+    if (same_fds(d, fds, n))
         return;
     forget_broker_events(d);
     for (int i = 0; i < n; i++) {
