@@ -3,6 +3,7 @@
 #include "app/select.h"
 #include "base/opt_help.h"
 #include "client/commands.h"
+#include "worker/command.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -130,6 +131,13 @@ int app_run(int argc, char **argv, const struct proc_title *title)
 }
 
 static const struct command *const all_commands[] = {
+    &command_worker,
+    &command_call,
+    &command_result,
+    &command_status,
+    &command_queue,
+    &command_purge,
+    &command_dead,
     &command_help_row,
     NULL,
 };
