@@ -1,61 +1,14 @@
 #include "app/command.h"
 
+#include "app/cmd_help.h"
 #include "app/select.h"
-#include "base/opt_help.h"
 #include "client/commands.h"
 #include "worker/command.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
-
-static int terminal_columns(void)
-{
-    struct winsize size;
-    const char *text = getenv("COLUMNS");
-    int columns = text ? atoi(text) : 0;
-
-    if (columns <= 0 && ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0)
-        columns = size.ws_col;
-    if (columns <= 0)
-        columns = 80;
-    return columns < 50 ? 50 : (columns > 110 ? 110 : columns);
-}
-
-static int show_help(FILE *to, const struct command *command, const char *path)
-{
-    struct buf text = BUF_INIT;
-
-    command_help(&text, command, path, terminal_columns());
-    fputs(buf_str(&text), to);
-    buf_release(&text);
-    return to == stdout ? EXITCODE_OK : EXITCODE_USAGE;
-}
-
-static int run_help(struct command_context *ctx, const struct opt_values *v, int argc, char **argv)
-{
-    const struct command *command = app_root();
-    char path[SELECT_PATH_SIZE] = "celeriac";
-
-    (void)v;
-    for (int i = 0; i < argc; i++) {
-        command = selection_sub(command, argv[i]);
-        if (!command)
-            return command_usage(ctx, "there is no command '%s'; see 'celeriac help'", argv[i]);
-        snprintf(path + strlen(path), sizeof(path) - strlen(path), " %s", command->name);
-    }
-    return show_help(stdout, command, path);
-}
-
-static const struct command command_help_row = {
-    .name = "help",
-    .summary = "Show the help of a command.",
-    .positional = "[COMMAND...]",
-    .args_max = -1,
-    .run = run_help,
-};
 
 static void fill_context(struct command_context *ctx, const struct opt_values *v, struct log *log)
 {
@@ -76,7 +29,7 @@ static int check_arguments(struct command_context *ctx, const struct command *co
                            char **argv)
 {
     if (argc < command->args_min)
-        return command_usage(ctx, "%s: %s is missing; see '%s --help'", ctx->name,
+        return command_usage(ctx, "%s: %s is missing; see 'celeriac %s --help'", ctx->name,
                              command->positional, ctx->name);
     if (command->args_max >= 0 && argc > command->args_max)
         return command_usage(ctx, "%s: unexpected argument '%s'", ctx->name,
@@ -92,11 +45,11 @@ static int run_selected(struct command_context *ctx, struct selection *s)
     int status;
 
     if (opt_flag(&s->values, "help"))
-        return show_help(stdout, command, s->path);
+        return help_show(stdout, command, s->path);
     if (opt_flag(&s->values, "version"))
         return printf("celeriac %s\n", CELERIAC_VERSION) < 0;
     if (!command->run && s->values.args_len == 0)
-        return show_help(stderr, command, s->path);
+        return help_show(stderr, command, s->path);
     if (!command->run)
         return command_usage(ctx, "%s", s->unknown);
     if (selection_complete(s, app_root(), &e) < 0)
@@ -118,7 +71,8 @@ int app_run(int argc, char **argv, const struct proc_title *title)
     if (selection_make(&selected, app_root(), argc, argv, &e) < 0) {
         status = command_fail(&ctx, &e);
     } else {
-        ctx.name = selected.path;
+        /* Messages begin with the program's name already. */
+        ctx.name = strchr(selected.path, ' ') ? strchr(selected.path, ' ') + 1 : selected.path;
         status = run_selected(&ctx, &selected);
     }
     selection_release(&selected);
@@ -145,6 +99,8 @@ static const struct command *const all_commands[] = {
 static const struct command root = {
     .name = "celeriac",
     .summary = "A multi-process job queue that speaks Celery's protocol.",
+    .details = "Workers, producers and operators of task queues on Redis or in an SQLite file, "
+               "with or without Python's Celery at the other end.",
     .subs = all_commands,
 };
 

@@ -24,7 +24,7 @@
 enum command_output { COMMAND_TABLE, COMMAND_JSON };
 
 struct command_context {
-    const char *name;           /* "celeriac queue ls", for messages */
+    const char *name;           /* "queue ls", for messages */
     enum command_output output; /* -o */
     bool in_tty;
     bool out_tty;
