@@ -64,15 +64,20 @@ int sqlite_watch(struct sqlite_broker *b, uint64_t tag, struct slice id, struct 
     return 0;
 }
 
-/* Takes out what `at` points to. */
-static void drop(struct sqlite_watches *w, struct sqlite_watch **at)
+/* Takes out what `at` points to; the caller frees it. */
+static struct sqlite_watch *take_out(struct sqlite_watches *w, struct sqlite_watch **at)
 {
     struct sqlite_watch *watch = *at;
 
     *at = watch->next;
     w->len--;
     w->fresh -= watch->fresh;
-    free(watch);
+    return watch;
+}
+
+static void drop(struct sqlite_watches *w, struct sqlite_watch **at)
+{
+    free(take_out(w, at));
 }
 
 void sqlite_unwatch(struct sqlite_broker *b, struct slice id)
@@ -104,7 +109,7 @@ void sqlite_watches_release(struct sqlite_broker *b)
 static void hand_out(struct sqlite_broker *b, struct slice id, struct slice doc, int64_t version)
 {
     struct sqlite_watches *w = &b->watches;
-    struct sqlite_watch **at = &w->slots[slot_of(w, id)];
+    struct sqlite_watch **at = &w->slots[slot_of(w, id)], *ended = NULL;
     bool ready = false, known = false;
 
     while (*at) {
@@ -119,10 +124,21 @@ static void hand_out(struct sqlite_broker *b, struct slice id, struct slice doc,
         known = true;
         event_queue_push(&b->out, &event);
         (*at)->seen = version;
-        if (ready)
-            drop(w, at);
-        else
+        if (ready) {
+            /* Freed below: `id` may be a watch's own. */
+            struct sqlite_watch *watch = take_out(w, at);
+
+            watch->next = ended;
+            ended = watch;
+        } else {
             at = &(*at)->next;
+        }
+    }
+    while (ended) {
+        struct sqlite_watch *next = ended->next;
+
+        free(ended);
+        ended = next;
     }
 }
 
