@@ -4,10 +4,15 @@
 #include <stdio.h>
 
 static const char *const types[ETL_ERR_KINDS] = {
-    [ETL_ERR_NONE] = "RuntimeError",      [ETL_ERR_ARGUMENT] = "ValueError",
-    [ETL_ERR_INPUT] = "OSError",          [ETL_ERR_CHANGED] = "SourceChanged",
-    [ETL_ERR_BUSY] = "DatabaseBusy",      [ETL_ERR_SPACE] = "OSError",
-    [ETL_ERR_DATABASE] = "DatabaseError", [ETL_ERR_MEMORY] = "MemoryError",
+    [ETL_ERR_NONE] = "RuntimeError",
+    [ETL_ERR_ARGUMENT] = "ValueError",
+    [ETL_ERR_NOTFOUND] = "FileNotFoundError",
+    [ETL_ERR_INPUT] = "OSError",
+    [ETL_ERR_CHANGED] = "SourceChanged",
+    [ETL_ERR_BUSY] = "DatabaseBusy",
+    [ETL_ERR_SPACE] = "OSError",
+    [ETL_ERR_DATABASE] = "DatabaseError",
+    [ETL_ERR_MEMORY] = "MemoryError",
 };
 
 int etl_err_set(struct etl_err *err, enum etl_err_kind kind, const char *format, ...)

@@ -45,8 +45,9 @@ static int open_regular(const char *path, struct stat *st, struct etl_err *err)
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 
     if (fd < 0)
-        return etl_err_set(err, ETL_ERR_INPUT, "%s: cannot open the log: %s", path,
-                           strerror(errno));
+        return etl_err_set(err,
+                           errno == ENOENT || errno == ENOTDIR ? ETL_ERR_NOTFOUND : ETL_ERR_INPUT,
+                           "%s: cannot open the log: %s", path, strerror(errno));
     if (fstat(fd, st) != 0 || !S_ISREG(st->st_mode)) {
         etl_err_set(err, ETL_ERR_INPUT, "%s: %s", path,
                     S_ISDIR(st->st_mode) ? "is a directory; name the log files in it"
@@ -154,12 +155,23 @@ static size_t bytes_of_chunk(const char *buf, size_t len, uint64_t before, uint6
     return lf != NULL ? (size_t)(lf - buf) + 1 : len;
 }
 
+/* Counted here and not by those who parse, so that their counts can be held against it. */
+static uint64_t count_newlines(const char *buf, size_t len)
+{
+    uint64_t n = 0;
+
+    for (size_t i = 0; i < len; i++)
+        n += buf[i] == '\n';
+    return n;
+}
+
 int etl_source_cut(const struct etl_source *source, uint64_t begin, uint64_t wanted_len,
                    struct etl_cut *cut, struct etl_err *err)
 {
     char buf[BLOCK_LEN];
     XXH3_state_t *state;
     bool complete = false;
+    char last = '\n';
     int rc = 1;
 
     if (begin >= source->size)
@@ -168,7 +180,7 @@ int etl_source_cut(const struct etl_source *source, uint64_t begin, uint64_t wan
     if (state == NULL)
         return etl_err_set(err, ETL_ERR_MEMORY, "out of memory");
     XXH3_64bits_reset(state);
-    *cut = (struct etl_cut){begin, begin, 0};
+    *cut = (struct etl_cut){begin, begin, 0, 0};
     while (!complete && cut->end < source->size) {
         uint64_t left = source->size - cut->end;
         size_t len = left < sizeof(buf) ? (size_t)left : sizeof(buf);
@@ -180,7 +192,10 @@ int etl_source_cut(const struct etl_source *source, uint64_t begin, uint64_t wan
         len = bytes_of_chunk(buf, len, cut->end - begin, wanted_len, &complete);
         XXH3_64bits_update(state, buf, len);
         cut->end += len;
+        cut->lines += count_newlines(buf, len);
+        last = buf[len - 1];
     }
+    cut->lines += last != '\n'; /* the file's last line may have none */
     cut->checksum = XXH3_64bits_digest(state);
     XXH3_freeState(state);
     return rc;

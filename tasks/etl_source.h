@@ -46,6 +46,7 @@ struct etl_cut {
     uint64_t begin;
     uint64_t end;
     uint64_t checksum;
+    uint64_t lines;
 };
 
 /* The bytes of one chunk. They are a copy, so that a log which is truncated meanwhile cannot hurt

@@ -167,7 +167,7 @@ static int check_chunk(struct merge *merge, const struct etl_source *source,
 static int check_all(struct merge *merge, const struct etl_source *source,
                      const struct etl_format *format, struct etl_err *err)
 {
-    struct etl_cut cut = {0, 0, 0};
+    struct etl_cut cut = {0, 0, 0, 0};
     int rc;
 
     while ((rc = etl_source_cut(source, cut.end, CHUNK_LEN, &cut, err)) == 1)

@@ -138,7 +138,7 @@ struct etl_counts etl_load(struct etl_sink *sink, const char *path, const char *
         etl_sink_place(sink, &source, format, &place, &err) != 0)
         fail_msg("%s", err.text);
     chunk = (struct etl_chunk){
-        place.source, place.device, place.inode, place.generation, place.format, {0, 0, 0}, 1};
+        place.source, place.device, place.inode, place.generation, place.format, {0, 0, 0, 0}, 1};
     while (etl_source_cut(&source, at, wanted_len, &chunk.cut, &err) == 1) {
         load_chunk(sink, source.data_path, &chunk, &total);
         at = chunk.cut.end;

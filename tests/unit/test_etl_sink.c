@@ -200,7 +200,7 @@ static void a_replaced_chunk_is_refused(void **state)
 {
     struct etl_fixture *f = *state;
     struct etl_sink *sink = etl_must_sink(f->db);
-    struct etl_chunk chunk = {"/log", 1, 2, "g", etl_format_named("combined"), {0, 10, 7}, 3};
+    struct etl_chunk chunk = {"/log", 1, 2, "g", etl_format_named("combined"), {0, 10, 7, 1}, 3};
     struct etl_counts counts;
     struct etl_batch batch;
     struct etl_err err;
@@ -225,7 +225,7 @@ static void a_failed_chunk_leaves_nothing(void **state)
 {
     struct etl_fixture *f = *state;
     struct etl_sink *sink = etl_must_sink(f->db);
-    struct etl_chunk chunk = {"/log", 1, 2, "g", etl_format_named("combined"), {0, 10, 7}, 3};
+    struct etl_chunk chunk = {"/log", 1, 2, "g", etl_format_named("combined"), {0, 10, 7, 1}, 3};
     struct etl_counts counts;
     struct etl_batch batch;
     struct etl_err err;
@@ -255,7 +255,7 @@ static void a_failed_chunk_leaves_nothing(void **state)
 static void a_locked_database_is_busy_not_broken(void **state)
 {
     struct etl_fixture *f = *state;
-    struct etl_chunk chunk = {"/log", 1, 2, "g", etl_format_named("combined"), {0, 10, 7}, 3};
+    struct etl_chunk chunk = {"/log", 1, 2, "g", etl_format_named("combined"), {0, 10, 7, 1}, 3};
     struct etl_batch batch = {0};
     struct etl_counts counts;
     struct etl_err err;

@@ -17,8 +17,9 @@ static void chunks_end_on_line_ends(void **state)
     etl_write_text(f->log, text);
     etl_must_open(&source, f->log, f->spool);
     for (uint64_t wanted = 1; wanted < 40; wanted++) {
-        struct etl_cut cut = {0, 0, 0};
+        struct etl_cut cut = {0, 0, 0, 0};
         uint64_t at = 0;
+        uint64_t lines = 0;
 
         while (etl_source_cut(&source, at, wanted, &cut, &err) == 1) {
             assert_int_equal(cut.begin, at);
@@ -26,8 +27,10 @@ static void chunks_end_on_line_ends(void **state)
             assert_true(cut.end == source.size || text[cut.end - 1] == '\n');
             assert_true(cut.end == source.size || cut.end - at >= wanted);
             at = cut.end;
+            lines += cut.lines;
         }
         assert_int_equal(at, sizeof(text) - 1);
+        assert_int_equal(lines, 5);
     }
     etl_source_close(&source);
 }
@@ -43,6 +46,9 @@ static void a_chunk_of_the_wanted_length_is_not_longer(void **state)
     etl_must_open(&source, f->log, f->spool);
     assert_int_equal(etl_source_cut(&source, 0, 5, &cut, &err), 1);
     assert_int_equal(cut.end, 5);
+    assert_int_equal(cut.lines, 1);
+    assert_int_equal(etl_source_cut(&source, 0, 500, &cut, &err), 1);
+    assert_int_equal(cut.lines, 2);
     assert_int_equal(etl_source_cut(&source, 10, 5, &cut, &err), 0);
     etl_source_close(&source);
 }
@@ -178,7 +184,7 @@ static void unreadable_logs_are_named(void **state)
     struct etl_err err;
 
     assert_int_equal(etl_source_open(&source, f->log, f->spool, &err), -1);
-    assert_int_equal(err.kind, ETL_ERR_INPUT);
+    assert_int_equal(err.kind, ETL_ERR_NOTFOUND);
     assert_non_null(strstr(err.text, f->log));
     assert_non_null(strstr(err.text, "No such file"));
     assert_int_equal(etl_source_open(&source, f->folder, f->spool, &err), -1);
