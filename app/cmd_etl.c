@@ -1,5 +1,7 @@
 #include "app/etl.h"
 
+#include "app/command.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,10 +9,10 @@
 #include <unistd.h>
 
 static const enum err_code codes[ETL_ERR_KINDS] = {
-    [ETL_ERR_NONE] = ERR_BUG,         [ETL_ERR_ARGUMENT] = ERR_USAGE,
+    [ETL_ERR_NONE] = ERR_BUG,          [ETL_ERR_ARGUMENT] = ERR_USAGE,
     [ETL_ERR_NOTFOUND] = ERR_NOTFOUND, [ETL_ERR_INPUT] = ERR_OPERATOR,
-    [ETL_ERR_CHANGED] = ERR_REFUSED,  [ETL_ERR_BUSY] = ERR_REFUSED,
-    [ETL_ERR_SPACE] = ERR_OPERATOR,   [ETL_ERR_DATABASE] = ERR_OPERATOR,
+    [ETL_ERR_CHANGED] = ERR_REFUSED,   [ETL_ERR_BUSY] = ERR_REFUSED,
+    [ETL_ERR_SPACE] = ERR_OPERATOR,    [ETL_ERR_DATABASE] = ERR_OPERATOR,
     [ETL_ERR_MEMORY] = ERR_NOMEM,
 };
 
@@ -68,11 +70,7 @@ int etl_absolute(const char *path, char **absolute, struct err *e)
 }
 
 static const struct command *const subs[] = {
-    &command_etl_load,
-    &command_etl_verify,
-    &command_etl_parse,
-    &command_etl_calibrate,
-    NULL,
+    &command_etl_load, &command_etl_verify, &command_etl_parse, &command_etl_calibrate, NULL,
 };
 
 const struct command command_etl = {

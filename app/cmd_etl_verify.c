@@ -186,7 +186,8 @@ static int probe(const char *db, struct etl_err *err)
     return 0;
 }
 
-static int run_verify(struct command_context *ctx, const struct opt_values *v, int argc, char **argv)
+static int run_verify(struct command_context *ctx, const struct opt_values *v, int argc,
+                      char **argv)
 {
     struct verification run = {.ctx = ctx, .db = opt_text(v, "db")};
     char *spool = etl_spool_folder(opt_text(v, "spool"), NULL);

@@ -85,15 +85,8 @@ int app_run(int argc, char **argv, const struct proc_title *title)
 }
 
 static const struct command *const all_commands[] = {
-    &command_worker,
-    &command_call,
-    &command_result,
-    &command_status,
-    &command_queue,
-    &command_purge,
-    &command_dead,
-    &command_help_row,
-    NULL,
+    &command_worker, &command_call, &command_result, &command_status,   &command_queue,
+    &command_purge,  &command_dead, &command_etl,    &command_help_row, NULL,
 };
 
 static const struct command root = {

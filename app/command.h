@@ -11,6 +11,9 @@
 
 #include "base/command.h"
 
+/* cmd_etl.c: it needs both the client and the tasks, so it lives here. */
+extern const struct command command_etl;
+
 /* The program as a command whose subs are all commands. */
 const struct command *app_root(void);
 

@@ -65,8 +65,7 @@ static int send_some(struct etl_jobs *jobs, size_t first, size_t n, struct err *
         if (kwargs[i] == NULL)
             rc = err_set(e, ERR_USAGE, "the path of a log or database is not UTF-8; rename it");
     }
-    if (rc == 0 &&
-        celeriac_send_many(jobs->client, names, hows, n, &jobs->ids[first], &why) != 0)
+    if (rc == 0 && celeriac_send_many(jobs->client, names, hows, n, &jobs->ids[first], &why) != 0)
         rc = etl_client_err(e, &why);
     for (size_t i = 0; i < n; i++)
         free(kwargs[i]);
@@ -137,8 +136,8 @@ static void tell_failure(struct etl_jobs *jobs, const char *id, const json_t *do
     const json_t *result = json_object_get(document, "result");
     const char *type = json_string_value(json_object_get(result, "exc_type"));
     const json_t *message = json_object_get(result, "exc_message");
-    const char *text = json_string_value(json_is_array(message) ? json_array_get(message, 0)
-                                                                : message);
+    const char *text =
+        json_string_value(json_is_array(message) ? json_array_get(message, 0) : message);
 
     if (jobs->totals->failed++ < TOLD_MAX)
         fprintf(stderr, "celeriac: %s %s failed: %s: %s\n", jobs->options->task, id,
@@ -192,8 +191,7 @@ static int wait_some(struct etl_jobs *jobs, int64_t timeout_ms, struct err *e)
 static int wait_all(struct etl_jobs *jobs, struct err *e)
 {
     int64_t timeout_ms = jobs->options->timeout_ms;
-    int64_t first_ms =
-        timeout_ms > 0 && timeout_ms < IDLE_HINT_MS ? timeout_ms : IDLE_HINT_MS;
+    int64_t first_ms = timeout_ms > 0 && timeout_ms < IDLE_HINT_MS ? timeout_ms : IDLE_HINT_MS;
     int rc = wait_some(jobs, first_ms, e);
 
     if (rc != 1)

@@ -24,7 +24,7 @@ struct etl_totals {
     struct etl_counts counts;
     uint64_t jobs; /* that succeeded */
     uint64_t failed;
-    uint64_t replayed; /* jobs whose part an earlier run had stored */
+    uint64_t replayed;          /* jobs whose part an earlier run had stored */
     struct etl_runner *runners; /* owned */
     size_t runners_len;
     double seconds; /* from the first send to the last result */
@@ -51,8 +51,7 @@ struct etl_jobs_options {
 
 /* Sends and waits. Jobs that failed are told on stderr and counted, not an error. */
 int etl_jobs_run(struct celeriac *client, const struct etl_set *set,
-                 const struct etl_jobs_options *options, struct etl_totals *totals,
-                 struct err *e);
+                 const struct etl_jobs_options *options, struct etl_totals *totals, struct err *e);
 
 void etl_totals_release(struct etl_totals *totals);
 

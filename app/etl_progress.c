@@ -3,9 +3,9 @@
 #include <inttypes.h>
 #include <string.h>
 
-#define BAR_WIDTH       40
-#define TTY_EVERY_MS    100
-#define PIPE_EVERY_MS   1000
+#define BAR_WIDTH     40
+#define TTY_EVERY_MS  100
+#define PIPE_EVERY_MS 1000
 
 void etl_progress_init(struct etl_progress *progress, FILE *out, bool tty,
                        const struct clock *clock)

@@ -17,8 +17,8 @@
 struct etl_progress {
     FILE *out; /* borrowed */
     bool tty;
-    bool drawn;        /* the cursor stands behind a bar */
-    int64_t shown_ms;  /* when something was shown last */
+    bool drawn;       /* the cursor stands behind a bar */
+    int64_t shown_ms; /* when something was shown last */
     const struct clock *clock;
 };
 

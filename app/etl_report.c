@@ -201,10 +201,10 @@ static json_t *runners_json(const struct etl_totals *totals)
     json_t *list = json_array();
 
     for (size_t i = 0; i < totals->runners_len; i++)
-        json_array_append_new(
-            list, json_pack("{s:I, s:I, s:f}", "pid", (json_int_t)totals->runners[i].pid, "jobs",
-                            (json_int_t)totals->runners[i].jobs, "cpu_s",
-                            totals->runners[i].cpu_s));
+        json_array_append_new(list, json_pack("{s:I, s:I, s:f}", "pid",
+                                              (json_int_t)totals->runners[i].pid, "jobs",
+                                              (json_int_t)totals->runners[i].jobs, "cpu_s",
+                                              totals->runners[i].cpu_s));
     return list;
 }
 

@@ -23,8 +23,13 @@ static int mark_stored(struct etl_set *set, const struct etl_log *log, struct et
 {
     struct etl_part *part = &set->parts[set->parts_len];
     const struct etl_chunk chunk = {
-        log->place.source, log->place.device, log->place.inode, log->place.generation,
-        log->format,       part->cut,         0,
+        log->place.source,
+        log->place.device,
+        log->place.inode,
+        log->place.generation,
+        log->format,
+        part->cut,
+        0,
     };
     struct etl_counts counts;
     int seen = sink != NULL && log->place.known ? etl_sink_seen(sink, &chunk, &counts, err) : 0;

@@ -37,9 +37,9 @@ struct etl_set {
 
 struct etl_set_options {
     const char *spool;
-    const char *format;  /* of logs that are not known yet; NULL: by majority */
-    uint64_t chunk_len;  /* wanted length of a part */
-    uint64_t bytes_max;  /* stop cutting after so many; 0: all */
+    const char *format;    /* of logs that are not known yet; NULL: by majority */
+    uint64_t chunk_len;    /* wanted length of a part */
+    uint64_t bytes_max;    /* stop cutting after so many; 0: all */
     struct etl_sink *sink; /* NULL: the logs are not looked up */
 };
 
