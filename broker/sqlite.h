@@ -228,6 +228,8 @@ struct sqlite_broker {
     struct event_queue out;    /* after COMMIT */
     struct event_queue staged; /* of the transaction under way */
     struct sqlite_state state;
+    bool state_known; /* state is what the file holds, if nobody else committed since */
+    int64_t state_version;
     bool state_dirty;
     bool news;   /* this transaction changed what others may wait for */
     int fetched; /* deliveries of this transaction */
@@ -302,7 +304,10 @@ void sqlite_queues_forget(struct sqlite_broker *b);
 int sqlite_push(struct sqlite_broker *b, const struct broker_message *m);
 int sqlite_publish(struct sqlite_broker *b, const struct sqlite_op *op);
 int sqlite_fetch(struct sqlite_broker *b);
+/* Moves what is due to its queue, a bounded number. */
 int sqlite_wake_due(struct sqlite_broker *b);
+/* Reads when the first delayed message is due. */
+int sqlite_due_next(struct sqlite_broker *b);
 /* Reads whether anything waits in a consumed queue. */
 int sqlite_ready_any(struct sqlite_broker *b, bool *any);
 

@@ -66,6 +66,8 @@ static int notice_others(struct sqlite_broker *b)
         b->seen_version = version;
         b->maybe_more = b->watches.scan = true;
     }
+    b->state_known = b->state_known && version == b->state_version;
+    b->state_version = version;
     return rc;
 }
 
@@ -77,7 +79,10 @@ int sqlite_begin(struct sqlite_broker *b, bool write)
     b->fetched = 0;
     if (rc == SQLITE_OK)
         rc = notice_others(b);
-    return rc == SQLITE_OK ? read_state(b) : rc;
+    if (rc == SQLITE_OK && !b->state_known)
+        rc = read_state(b);
+    b->state_known = rc == SQLITE_OK;
+    return rc;
 }
 
 int sqlite_commit(struct sqlite_broker *b)
@@ -103,6 +108,7 @@ void sqlite_rollback(struct sqlite_broker *b)
         sqlite3_exec(b->db, "ROLLBACK", NULL, NULL, NULL);
     event_queue_release(&b->staged);
     sqlite_queues_forget(b);
+    b->state_known = false;
     b->maybe_more = b->look = b->watches.scan = true;
 }
 
@@ -227,7 +233,8 @@ static int look(struct sqlite_broker *b)
     if (b->consumed_len && (version != b->seen_version || b->tick)) {
         rc = sqlite_ready_any(b, &any);
         b->maybe_more = b->maybe_more || any;
-        b->due_at = b->due_at == CLOCK_NEVER ? 0 : b->due_at;
+        if (rc == SQLITE_OK)
+            rc = sqlite_due_next(b);
     }
     if (rc == SQLITE_OK && b->tick && b->consumed_len)
         rc = sqlite_lease_expired(b, &expired);

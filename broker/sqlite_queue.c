@@ -174,6 +174,18 @@ static int read_due(struct sqlite_broker *b, struct due due[DUE_MAX], size_t *n)
     return sqlite_end(stmt, rc);
 }
 
+int sqlite_due_next(struct sqlite_broker *b)
+{
+    sqlite3_stmt *row;
+    int rc = sqlite_query(b, SQL_DELAYED_DUE, &row, ARG_INT(1));
+
+    if (rc != SQLITE_OK)
+        return rc;
+    rc = sqlite3_step(row);
+    b->due_at = rc == SQLITE_ROW ? sqlite3_column_int64(row, 0) : CLOCK_NEVER;
+    return sqlite_end(row, rc);
+}
+
 int sqlite_wake_due(struct sqlite_broker *b)
 {
     struct due due[DUE_MAX];
