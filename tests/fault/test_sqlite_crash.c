@@ -1,7 +1,7 @@
 /* The SQLite broker under kill -9: at its named crash points, and at any instruction. */
-#include "check.h"
+#include "tests/support/check.h"
 
-#include "support/sqlite_fixture.h"
+#include "tests/support/sqlite_fixture.h"
 
 #include <signal.h>
 #include <stdio.h>

@@ -1,4 +1,4 @@
-#include "sqlite_fixture.h"
+#include "tests/support/sqlite_fixture.h"
 
 #include "broker/backend.h"
 

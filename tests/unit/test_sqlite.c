@@ -1,8 +1,9 @@
-/* What only the SQLite broker has: files that are locked, full, damaged or foreign, and the bell. */
-#include "check.h"
+/* What only the SQLite broker has: files that are locked, full, damaged or foreign, and the bell.
+ */
+#include "tests/support/check.h"
 
 #include "broker/sqlite.h"
-#include "sqlite_fixture.h"
+#include "tests/support/sqlite_fixture.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -373,12 +374,18 @@ static void test_long_list(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_missing_directory), TEST(test_options),
-        TEST(test_file_of_others),    TEST(test_not_a_database),
-        TEST(test_damaged),           TEST(test_locked),
-        TEST(test_locked_at_open),    TEST(test_full),
-        TEST(test_own_ring_is_silent), TEST(test_no_ring_is_lost),
-        TEST(test_bell_is_made_anew), TEST(test_own_take_over_only),
+        TEST(test_missing_directory),
+        TEST(test_options),
+        TEST(test_file_of_others),
+        TEST(test_not_a_database),
+        TEST(test_damaged),
+        TEST(test_locked),
+        TEST(test_locked_at_open),
+        TEST(test_full),
+        TEST(test_own_ring_is_silent),
+        TEST(test_no_ring_is_lost),
+        TEST(test_bell_is_made_anew),
+        TEST(test_own_take_over_only),
         TEST(test_long_list),
     };
 
