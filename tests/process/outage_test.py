@@ -1,0 +1,222 @@
+#!/usr/bin/python3
+"""What goes wrong around a worker: a broker that is locked, broken, full, restarted; messages that nobody can read.
+
+usage: outage_test.py sqlite|redis [unittest arguments]
+"""
+import base64
+import json
+import os
+import pathlib
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+from harness import Redis, Worker, broker, call, call_many, celeriac, program, result, totals, unaccounted, wait_until  # noqa: E402
+
+
+def add_worker(test, url, directory, *args):
+    worker = Worker(url, *args, log=f"{directory}/worker.log")
+    test.addCleanup(worker.__exit__)
+    return worker.start()
+
+
+class Sqlite(unittest.TestCase):
+    def setUp(self):
+        context = broker("sqlite")
+        self.url, self.dir = context.__enter__()
+        self.addCleanup(context.__exit__, None, None, None)
+
+    def test_a_locked_file_is_waited_for(self):
+        worker = add_worker(self, self.url, self.dir, "-c", "2")
+        result(self.url, call(self.url, "math.add", 1, 1), wait_s=30)
+        other = sqlite3.connect(f"{self.dir}/queue.db", isolation_level=None, timeout=30)
+        other.execute("BEGIN EXCLUSIVE")
+        producer = subprocess.Popen([program(), "-b", self.url, "call", "math.add", "-a", "[2, 2]"], text=True,
+                                    stdout=subprocess.PIPE)
+        with self.assertRaises(subprocess.TimeoutExpired):
+            producer.wait(1.5)
+        other.execute("COMMIT")
+        other.close()
+        self.assertEqual(producer.wait(30), 0)
+        self.assertEqual(result(self.url, producer.stdout.read().strip(), wait_s=30)["result"], 4)
+        producer.stdout.close()
+        self.assertIsNone(worker.process.poll())
+        self.assertEqual(unaccounted(totals(self.url)), 0)
+
+    def test_a_file_that_is_no_queue_is_named(self):
+        path = f"{self.dir}/broken.db"
+        pathlib.Path(path).write_bytes(b"this is not a database, and it is longer than a header of one hundred bytes" * 9)
+        for command in (["call", "math.add"], ["status"], ["worker", "-c", "1"]):
+            done = celeriac(f"sqlite:{path}", *command)
+            self.assertIn(done.returncode, (3, 5), command)
+            self.assertIn(path, done.stderr)
+            self.assertNotIn("Traceback", done.stderr)
+
+    def test_a_directory_that_does_not_exist_is_named(self):
+        for command in (["call", "math.add"], ["worker", "-c", "1"]):
+            done = celeriac("sqlite:/nonexistent/directory/queue.db", *command)
+            self.assertIn(done.returncode, (3, 4, 5), command)
+            self.assertIn("/nonexistent/directory", done.stderr)
+
+
+def envelope(text='[[2, 3], {}, {"callbacks": null, "errbacks": null, "chain": null, "chord": null}]', headers=None, **changes):
+    """A message as Celery sends it, with changes; None removes a key."""
+    message = {
+        "body": base64.b64encode(text.encode()).decode(), "content-encoding": "utf-8", "content-type": "application/json",
+        "headers": {"lang": "py", "task": "math.add", "id": "11111111-2222-4333-8444-555555555555", "retries": 0,
+                    "timelimit": [None, None], "argsrepr": "(2, 3)", "kwargsrepr": "{}", **(headers or {})},
+        "properties": {"correlation_id": "11111111-2222-4333-8444-555555555555", "delivery_mode": 2, "priority": 0,
+                       "delivery_info": {"exchange": "", "routing_key": "celery"}, "body_encoding": "base64",
+                       "delivery_tag": "aaaaaaaa-2222-4333-8444-555555555555"},
+    }
+    message.update(changes)
+    return json.dumps({k: v for k, v in message.items() if v is not None})
+
+
+POISON = {
+    "not JSON": "hello",
+    "an empty element": "",
+    "half an object": '{"body": "W1syLC',
+    "a JSON array": "[1, 2, 3]",
+    "a body that is not base64": envelope(**{"body": "%%%not base64%%%"}),
+    "a body of two elements": envelope(text="[[2, 3], {}]"),
+    "a body that is not JSON": envelope(text="nonsense"),
+    "kwargs that are an array": envelope(text="[[2, 3], [], {}]"),
+    "args that are a number": envelope(text="[7, {}, {}]"),
+    "headers null": envelope(**{"headers": None}),
+    "a task that is a number": envelope(headers={"task": 7}),
+    "a time limit of one element": envelope(headers={"timelimit": [1]}),
+    "an eta that is no time": envelope(headers={"eta": "tomorrow"}),
+    "retries as text": envelope(headers={"retries": "many"}),
+    "a pickled body": envelope(**{"content-type": "application/x-python-serialize", "content-encoding": "binary"}),
+    "deep nesting": envelope(text="[" * 100000 + "]" * 100000),
+    "deep nesting outside": "[" * 200000,
+    "a compressed body that is none": envelope(headers={"compression": "application/x-gzip"}),
+    "an unknown compression": envelope(headers={"compression": "application/x-brotli"}),
+}
+
+
+class RedisServer(unittest.TestCase):
+    def setUp(self):
+        directory = tempfile.TemporaryDirectory(prefix="celeriac-test-")
+        self.addCleanup(directory.cleanup)
+        self.dir = directory.name
+        self.redis = Redis(self.dir, "--appendonly", "yes", "--appendfsync", "always").start()
+        self.addCleanup(self.redis.stop)
+        self.url = self.redis.url
+
+    def test_a_restart_loses_nothing(self):
+        worker = add_worker(self, self.url, self.dir, "-c", "2")
+        ids = call_many(self.url, [{"task": "math.add", "args": [i, 1]} for i in range(200)])
+        late = call(self.url, "math.add", 5, 5, countdown=3)
+        self.redis.stop()
+        producer = subprocess.Popen([program(), "-b", self.url, "call", "math.add", "-a", "[2, 2]"], text=True,
+                                    stdout=subprocess.PIPE)
+        self.redis.start()
+        self.assertEqual(producer.wait(30), 0)
+        self.assertEqual(result(self.url, producer.stdout.read().strip(), wait_s=30)["result"], 4)
+        producer.stdout.close()
+        self.assertEqual(result(self.url, late, wait_s=30)["result"], 10)
+        wait_until(lambda: totals(self.url)["succeeded"] == 202, "all results")
+        self.assertEqual(result(self.url, ids[-1])["result"], 200)
+        self.assertEqual(unaccounted(totals(self.url)), 0)
+        self.assertIn("broker is back", worker.log())
+
+    def test_a_kill_of_the_server_loses_nothing(self):
+        add_worker(self, self.url, self.dir, "-c", "2")
+        for _ in range(3):
+            call_many(self.url, [{"task": "math.add", "args": [i, 1]} for i in range(100)])
+            self.redis.stop(signal.SIGKILL)
+            self.redis.start()
+        wait_until(lambda: totals(self.url)["succeeded"] == 300, "all results")
+        self.assertEqual(unaccounted(totals(self.url)), 0)
+
+    def test_out_of_memory_is_retried(self):
+        worker = add_worker(self, self.url, self.dir, "-c", "1")
+        task_id = call(self.url, "sleep", 1)
+        wait_until(lambda: any("sleep" in worker.title(p) for p in worker.runners()), "the job to run")
+        self.redis.cli("CONFIG", "SET", "maxmemory", "1")
+        done = subprocess.run([program(), "-b", self.url, "call", "math.add", "-a", "[1, 1]"], capture_output=True, text=True,
+                              timeout=60)
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn("memory", done.stderr.lower())
+        self.redis.cli("CONFIG", "SET", "maxmemory", "0")
+        self.assertEqual(result(self.url, task_id, wait_s=30)["status"], "SUCCESS")
+        self.assertEqual(unaccounted(totals(self.url)), 0)
+
+    def test_a_read_only_server_is_waited_for(self):
+        add_worker(self, self.url, self.dir, "-c", "1")
+        result(self.url, call(self.url, "math.add", 1, 1), wait_s=30)
+        self.redis.cli("CONFIG", "SET", "min-replicas-to-write", "1")
+        producer = subprocess.Popen([program(), "-b", self.url, "call", "math.add", "-a", "[2, 2]"], text=True,
+                                    stdout=subprocess.PIPE)
+        with self.assertRaises(subprocess.TimeoutExpired):
+            producer.wait(1)
+        self.redis.cli("CONFIG", "SET", "min-replicas-to-write", "0")
+        self.assertEqual(producer.wait(30), 0)
+        self.assertEqual(result(self.url, producer.stdout.read().strip(), wait_s=30)["result"], 4)
+        producer.stdout.close()
+
+    def test_a_hanging_server_is_survived(self):
+        worker = add_worker(self, self.url, self.dir, "-c", "1")
+        result(self.url, call(self.url, "math.add", 1, 1), wait_s=30)
+        dispatcher = worker.dispatcher()
+        self.redis.process.send_signal(signal.SIGSTOP)
+        try:
+            wait_until(lambda: worker.process.poll() is None, "the worker")
+            with self.assertRaises(subprocess.TimeoutExpired):
+                worker.process.wait(4.5)
+        finally:
+            self.redis.process.send_signal(signal.SIGCONT)
+        # The dispatcher answered the supervisor's pings all the time.
+        self.assertEqual(worker.dispatcher(), dispatcher)
+        self.assertEqual(result(self.url, call(self.url, "math.add", 2, 1), wait_s=30)["result"], 3)
+
+    def test_a_wrong_password_is_refused_at_once(self):
+        self.redis.cli("CONFIG", "SET", "requirepass", "right")
+        url = self.url.replace("redis+socket://", "redis+socket://:wrong-secret@")
+        for command in (["call", "math.add"], ["status"], ["worker", "-c", "1"]):
+            done = celeriac(url, *command)
+            self.assertEqual(done.returncode, 5, (command, done.stderr))
+            self.assertNotIn("wrong-secret", done.stderr + done.stdout)
+
+    def test_a_server_that_is_not_there_is_named(self):
+        for command in (["call", "math.add"], ["status"], ["worker", "-c", "1", "--connect-timeout", "1"]):
+            done = celeriac("redis://127.0.0.1:1/0", *command)
+            self.assertEqual(done.returncode, 3, (command, done.stderr))
+            self.assertIn("127.0.0.1:1", done.stderr)
+
+    def test_poison_is_buried_with_its_reason_and_the_worker_goes_on(self):
+        worker = add_worker(self, self.url, self.dir, "-c", "1")
+        supervisor_children = (worker.dispatcher(), *worker.runners())
+        for element in POISON.values():
+            subprocess.run(["redis-cli", "-s", self.redis.socket, "-x", "LPUSH", "celery"], input=element.encode(), check=True,
+                           stdout=subprocess.DEVNULL)
+        self.assertEqual(result(self.url, call(self.url, "math.add", 2, 3), wait_s=30)["result"], 5)
+        wait_until(lambda: int(self.redis.cli("LLEN", "celery.dead")) >= len(POISON), "the dead letters")
+        dead = json.loads(celeriac(self.url, "dead", "ls", "-o", "json", check=0).stdout)
+        self.assertEqual(len(dead), len(POISON))
+        for letter in dead:
+            self.assertTrue(letter["cause"].strip(), letter)
+        self.assertEqual((worker.dispatcher(), *worker.runners()), supervisor_children)
+        kept = {self.redis.cli("LINDEX", "celery.dead", str(i)) for i in range(len(POISON))}
+        self.assertIn(POISON["not JSON"], kept)
+
+    def test_a_huge_message_is_buried(self):
+        worker = add_worker(self, self.url, self.dir, "-c", "1")
+        dispatcher = worker.dispatcher()
+        body = base64.b64encode(b'[["' + b"x" * 100_000_000 + b'"], {}, {}]').decode()
+        subprocess.run(["redis-cli", "-s", self.redis.socket, "-x", "LPUSH", "celery"], check=True, stdout=subprocess.DEVNULL,
+                       input=envelope(**{"body": body}).encode())
+        wait_until(lambda: self.redis.cli("LLEN", "celery.dead") == "1", "the dead letter")
+        self.assertEqual(result(self.url, call(self.url, "math.add", 2, 3), wait_s=30)["result"], 5)
+        self.assertEqual(worker.dispatcher(), dispatcher)
+
+
+if __name__ == "__main__":
+    chosen = {"sqlite": "Sqlite", "redis": "RedisServer"}[sys.argv.pop(1)]
+    unittest.main(defaultTest=None if len(sys.argv) > 1 else chosen, verbosity=2)
