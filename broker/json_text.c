@@ -1,5 +1,7 @@
 #include "broker/json_text.h"
 
+#include <float.h>
+#include <math.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -96,13 +98,19 @@ static void fix_point(char *text)
 
 void json_text_real(struct buf *out, double value)
 {
+    /* 15 digits are always exact in a normal number; the smallest numbers have fewer. */
+    int enough = fabs(value) < DBL_MIN ? 1 : DBL_DIG;
     char text[48];
 
     if (value > -1e16 && value < 1e16 && value == (double)(int64_t)value) {
         snprintf(text, sizeof(text), "%.1f", value);
     } else {
-        for (int digits = 15; digits <= 17; digits++) {
-            snprintf(text, sizeof(text), "%.*g", digits, value);
+        for (int digits = enough; digits <= 17; digits++) {
+            /* %g would write 17 digits without a point: an integer to every reader. */
+            if (digits == 17 && fabs(value) < 1e17 && fabs(value) >= 1e16)
+                snprintf(text, sizeof(text), "%.16e", value);
+            else
+                snprintf(text, sizeof(text), "%.*g", digits, value);
             if (strtod(text, NULL) == value)
                 break;
         }
