@@ -126,8 +126,8 @@ CELERIAC_API int celeriac_wait(struct celeriac *c, const char *id, int64_t timeo
                                char **document, struct celeriac_error *err);
 
 /* Waits for n tasks. on_ready is called once for each as it becomes ready, in order of arrival
- * (document borrowed); non-zero stops the wait. CELERIAC_TIMEOUT when some are not ready in time.
- */
+ * (document borrowed); non-zero stops the wait. It must not use the client. CELERIAC_TIMEOUT when
+ * some are not ready in time. */
 typedef int celeriac_ready_fn(void *user, size_t index, const char *id, const char *document);
 CELERIAC_API int celeriac_wait_many(struct celeriac *c, const char *const *ids, size_t n,
                                     int64_t timeout_ms, celeriac_ready_fn *on_ready, void *user,

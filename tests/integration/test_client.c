@@ -1,0 +1,371 @@
+/* The client library on sqlite, with a worker of one thread at the other end. */
+#include "tests/support/check.h"
+
+#include "broker/broker.h"
+#include "client/celeriac.h"
+#include "tests/support/echo_worker.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define WAIT_MS 30000
+#define MANY    3000
+
+struct place {
+    char directory[64];
+    char url[128];
+};
+
+static struct celeriac_error err;
+
+#define GOOD(call)                                                                                 \
+    do {                                                                                           \
+        if ((call) != 0)                                                                           \
+            fail_msg("%s: %d %s", #call, err.code, err.text);                                      \
+    } while (0)
+
+#define BAD(call, want, piece)                                                                     \
+    do {                                                                                           \
+        assert_int_equal((call), -1);                                                              \
+        if (err.code != (want) || !strstr(err.text, (piece)))                                      \
+            fail_msg("%s: got %d \"%s\"", #call, err.code, err.text);                              \
+    } while (0)
+
+static int make_place(void **state)
+{
+    struct place *p = calloc(1, sizeof(*p));
+
+    if (!p)
+        return -1;
+    snprintf(p->directory, sizeof(p->directory), "/tmp/celeriac-client-XXXXXX");
+    if (!mkdtemp(p->directory))
+        return -1;
+    snprintf(p->url, sizeof(p->url), "sqlite:%s/q.db", p->directory);
+    *state = p;
+    return 0;
+}
+
+static int remove_place(void **state)
+{
+    struct place *p = *state;
+    static const char *const suffixes[] = {"", "-wal", "-shm", "-bell"};
+    char path[128];
+
+    for (size_t i = 0; i < sizeof(suffixes) / sizeof(*suffixes); i++) {
+        snprintf(path, sizeof(path), "%s/q.db%s", p->directory, suffixes[i]);
+        unlink(path);
+    }
+    rmdir(p->directory);
+    free(p);
+    return 0;
+}
+
+static struct celeriac *open_client(const struct place *p)
+{
+    struct celeriac *c = celeriac_open(p->url, NULL, &err);
+
+    if (!c)
+        fail_msg("%s: %s", p->url, err.text);
+    return c;
+}
+
+static void sends_and_waits(void **state)
+{
+    struct place *p = *state;
+    struct celeriac *c = open_client(p);
+    struct celeriac_task_options how = CELERIAC_TASK_OPTIONS_INIT;
+    char id[CELERIAC_ID_SIZE], *document = NULL, *result;
+    struct echo_worker w;
+
+    how.args_json = "[2, 3]";
+    GOOD(celeriac_send(c, "math.add", &how, id, &err));
+    assert_int_equal(strlen(id), 36);
+    BAD(celeriac_get(c, id, &document, &err), CELERIAC_NOT_FOUND, id);
+    assert_null(document);
+    BAD(celeriac_wait(c, id, 50, &document, &err), CELERIAC_TIMEOUT, "not ready within 0.05 s");
+    assert_int_equal(echo_worker_start(&w, p->url), 0);
+    GOOD(celeriac_wait(c, id, WAIT_MS, &document, &err));
+    assert_true(celeriac_succeeded(document));
+    result = celeriac_result_json(document);
+    assert_non_null(result);
+    assert_memory_equal(result + 1, id, 36);
+    celeriac_free(result);
+    celeriac_free(document);
+    GOOD(celeriac_get(c, id, &document, &err));
+    celeriac_free(document);
+    GOOD(celeriac_forget(c, id, &err));
+    BAD(celeriac_get(c, id, &document, &err), CELERIAC_NOT_FOUND, id);
+    GOOD(celeriac_forget(c, id, &err));
+    echo_worker_stop(&w);
+    celeriac_close(c);
+}
+
+static void tells_failures(void **state)
+{
+    struct place *p = *state;
+    struct celeriac *c = open_client(p);
+    char id[CELERIAC_ID_SIZE], *document = NULL, *result;
+    struct echo_worker w;
+
+    assert_int_equal(echo_worker_start(&w, p->url), 0);
+    GOOD(celeriac_send(c, "fail", NULL, id, &err));
+    GOOD(celeriac_wait(c, id, WAIT_MS, &document, &err));
+    assert_false(celeriac_succeeded(document));
+    result = celeriac_result_json(document);
+    assert_non_null(strstr(result, "ValueError"));
+    celeriac_free(result);
+    celeriac_free(document);
+    echo_worker_stop(&w);
+    celeriac_close(c);
+}
+
+struct seen {
+    size_t n;
+    unsigned char marks[MANY];
+};
+
+static int mark(void *user, size_t index, const char *id, const char *document)
+{
+    struct seen *seen = user;
+
+    if (seen->marks[index] || !strstr(document, id))
+        return 1;
+    seen->marks[index] = 1;
+    seen->n++;
+    return 0;
+}
+
+static void sends_and_awaits_many(void **state)
+{
+    struct place *p = *state;
+    struct celeriac *c = open_client(p);
+    const char **tasks = calloc(MANY, sizeof(*tasks)), **ids = calloc(MANY, sizeof(*ids));
+    char(*id_texts)[CELERIAC_ID_SIZE] = calloc(MANY, sizeof(*id_texts));
+    struct seen *seen = calloc(1, sizeof(*seen));
+    struct echo_worker w;
+
+    for (size_t i = 0; i < MANY; i++) {
+        tasks[i] = "echo";
+        ids[i] = id_texts[i];
+    }
+    GOOD(celeriac_send_many(c, tasks, NULL, MANY, id_texts, &err));
+    assert_int_equal(echo_worker_start(&w, p->url), 0);
+    GOOD(celeriac_wait_many(c, ids, MANY, WAIT_MS, mark, seen, &err));
+    assert_int_equal(seen->n, MANY);
+    echo_worker_stop(&w);
+    assert_int_equal(atomic_load(&w.finished), MANY);
+    celeriac_close(c);
+    free(seen);
+    free(id_texts);
+    free(ids);
+    free(tasks);
+}
+
+static int stop_at_once(void *user, size_t index, const char *id, const char *document)
+{
+    (void)index;
+    (void)id;
+    (void)document;
+    return ++*(int *)user;
+}
+
+static void stops_waiting_when_told(void **state)
+{
+    struct place *p = *state;
+    struct celeriac *c = open_client(p);
+    char a[CELERIAC_ID_SIZE], b[CELERIAC_ID_SIZE];
+    const char *const ids[] = {a, b};
+    struct echo_worker w;
+    int calls = 0;
+
+    GOOD(celeriac_send(c, "echo", NULL, a, &err));
+    GOOD(celeriac_send(c, "hold", NULL, b, &err));
+    assert_int_equal(echo_worker_start(&w, p->url), 0);
+    GOOD(celeriac_wait_many(c, ids, 2, WAIT_MS, stop_at_once, &calls, &err));
+    assert_int_equal(calls, 1);
+    BAD(celeriac_wait_many(c, ids, 2, 100, NULL, NULL, &err), CELERIAC_TIMEOUT, "1 of 2");
+    echo_worker_stop(&w);
+    celeriac_close(c);
+}
+
+/* How many messages wait, by asking the broker itself. */
+static int64_t waiting(const struct place *p)
+{
+    struct broker_config config = {.url = p->url};
+    struct err e = ERR_INIT;
+    struct broker *b = broker_open(&config, &e);
+    struct broker_ask ask = {.tag = 1, .question = BROKER_ASK_TOTALS};
+    struct broker_event event;
+    int64_t n = -1;
+
+    assert_non_null(b);
+    CHECK_OK(broker_ask(b, &ask, &e));
+    for (int tries = 0; tries < 10000 && n < 0; tries++) {
+        if (broker_poll(b, &event, 1) == 0) {
+            poll(NULL, 0, 1);
+        } else if (event.kind == BROKER_ANSWER) {
+            json_t *totals = json_loadb(event.data.ptr, event.data.len, 0, NULL);
+
+            n = json_integer_value(json_object_get(totals, "waiting"));
+            json_decref(totals);
+        }
+    }
+    broker_close(b, false);
+    return n;
+}
+
+static void sends_an_id_once(void **state)
+{
+    struct place *p = *state;
+    struct celeriac *c = open_client(p), *other = open_client(p);
+    struct celeriac_task_options how = CELERIAC_TASK_OPTIONS_INIT;
+    char id[CELERIAC_ID_SIZE];
+
+    how.id = "order-4711";
+    GOOD(celeriac_send(c, "echo", &how, id, &err));
+    assert_string_equal(id, "order-4711");
+    GOOD(celeriac_send(c, "echo", &how, id, &err));
+    GOOD(celeriac_send(other, "echo", &how, id, &err));
+    assert_int_equal(waiting(p), 1);
+    celeriac_close(other);
+    celeriac_close(c);
+}
+
+static void refuses_what_is_wrong(void **state)
+{
+    struct place *p = *state;
+    struct celeriac *c = open_client(p);
+    const struct celeriac_task_options init = CELERIAC_TASK_OPTIONS_INIT;
+    struct celeriac_task_options how = init;
+    const char *const tasks[] = {"good", "bad"};
+    const struct celeriac_task_options *const hows[] = {&init, &how};
+    char ids[2][CELERIAC_ID_SIZE];
+
+    how.args_json = "[1";
+    BAD(celeriac_send(c, "t", &how, ids[0], &err), CELERIAC_USAGE, "args is no valid JSON");
+    assert_string_equal(ids[0], "");
+    BAD(celeriac_send_many(c, tasks, hows, 2, ids, &err), CELERIAC_USAGE, "task 1: args");
+    assert_string_equal(ids[0], "");
+    how.args_json = "{}";
+    BAD(celeriac_send(c, "t", &how, NULL, &err), CELERIAC_USAGE, "\"args\" must be an array");
+    how = init;
+    how.kwargs_json = "[]";
+    BAD(celeriac_send(c, "t", &how, NULL, &err), CELERIAC_USAGE, "\"kwargs\" must be an object");
+    how = init;
+    how.priority = 10;
+    BAD(celeriac_send(c, "t", &how, NULL, &err), CELERIAC_USAGE, "priority 10");
+    how = init;
+    how.eta = "soon";
+    BAD(celeriac_send(c, "t", &how, NULL, &err), CELERIAC_USAGE, "no ISO-8601 time");
+    how = init;
+    how.countdown_s = -1;
+    BAD(celeriac_send(c, "t", &how, NULL, &err), CELERIAC_USAGE, "\"countdown\" is out of range");
+    how = init;
+    how.id = "0123456789012345678901234567890123456";
+    BAD(celeriac_send(c, "t", &how, NULL, &err), CELERIAC_USAGE, "longer than 36");
+    BAD(celeriac_send(c, "", NULL, NULL, &err), CELERIAC_USAGE, "\"task\" is missing");
+    assert_int_equal(celeriac_send(c, NULL, NULL, NULL, NULL), -1);
+    assert_int_equal(waiting(p), 0);
+    celeriac_close(c);
+}
+
+static void takes_shorter_options_of_older_programs(void **state)
+{
+    struct celeriac *c = open_client(*state);
+    struct celeriac_task_options how = CELERIAC_TASK_OPTIONS_INIT;
+    char id[CELERIAC_ID_SIZE];
+
+    how.size = offsetof(struct celeriac_task_options, id);
+    how.id = "must not be read";
+    GOOD(celeriac_send(c, "echo", &how, id, &err));
+    assert_string_not_equal(id, "must not be read");
+    celeriac_close(c);
+}
+
+#define THREADS    4
+#define PER_THREAD 100
+
+struct thread_case {
+    const struct place *place;
+    pthread_t thread;
+    int ready;
+    struct celeriac_error err;
+};
+
+/* cmocka's checks belong to the main thread: this one only counts. */
+static void *send_and_wait_in_thread(void *user)
+{
+    struct thread_case *t = user;
+    struct celeriac *c = celeriac_open(t->place->url, NULL, &t->err);
+    char id[CELERIAC_ID_SIZE], *document;
+
+    for (int i = 0; c && i < PER_THREAD; i++) {
+        if (celeriac_send(c, "echo", NULL, id, &t->err) < 0 ||
+            celeriac_wait(c, id, WAIT_MS, &document, &t->err) < 0)
+            break;
+        t->ready += strstr(document, id) != NULL;
+        celeriac_free(document);
+    }
+    celeriac_close(c);
+    return NULL;
+}
+
+static void serves_threads_with_a_client_each(void **state)
+{
+    struct thread_case cases[THREADS] = {{NULL}};
+    struct echo_worker w;
+    struct place *p = *state;
+
+    assert_int_equal(echo_worker_start(&w, p->url), 0);
+    for (int i = 0; i < THREADS; i++) {
+        cases[i].place = p;
+        pthread_create(&cases[i].thread, NULL, send_and_wait_in_thread, &cases[i]);
+    }
+    for (int i = 0; i < THREADS; i++)
+        pthread_join(cases[i].thread, NULL);
+    echo_worker_stop(&w);
+    for (int i = 0; i < THREADS; i++) {
+        if (cases[i].ready != PER_THREAD)
+            fail_msg("thread %d: %d of %d, %s", i, cases[i].ready, PER_THREAD, cases[i].err.text);
+    }
+}
+
+static void refuses_bad_places(void **state)
+{
+    (void)state;
+    assert_null(celeriac_open("", NULL, &err));
+    assert_int_equal(err.code, CELERIAC_USAGE);
+    assert_null(celeriac_open(NULL, NULL, &err));
+    assert_int_equal(err.code, CELERIAC_USAGE);
+    assert_null(celeriac_open("sqlit:x", NULL, &err));
+    assert_int_equal(err.code, CELERIAC_USAGE);
+    assert_non_null(strstr(err.text, "sqlite"));
+    assert_null(celeriac_open("sqlite:/nonexistent/dir/q.db", NULL, &err));
+    assert_int_equal(err.code, CELERIAC_REFUSED);
+    assert_null(celeriac_open("sqlite:/nonexistent/dir/q.db", NULL, NULL));
+    celeriac_close(NULL);
+    assert_string_equal(celeriac_version(), CELERIAC_VERSION);
+    assert_false(celeriac_succeeded("{}"));
+    assert_null(celeriac_result_json("nonsense"));
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, make_place, remove_place)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(sends_and_waits),
+        TEST(tells_failures),
+        TEST(sends_and_awaits_many),
+        TEST(stops_waiting_when_told),
+        TEST(sends_an_id_once),
+        TEST(refuses_what_is_wrong),
+        TEST(takes_shorter_options_of_older_programs),
+        TEST(serves_threads_with_a_client_each),
+        TEST(refuses_bad_places),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
