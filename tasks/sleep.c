@@ -4,19 +4,27 @@
  */
 #include "tasks/builtin.h"
 
-#include <errno.h>
 #include <time.h>
 
 #define SLEEP_MAX_S 31536000.0 /* a year */
 
-/* 0 when the time is over, -1 when the job was cancelled meanwhile. */
+/* 0 when the time is over, -1 when the job was cancelled meanwhile. A signal between the look at
+ * the flag and the sleep would not end the sleep: so it looks again every second. */
 static int sleep_until(struct celeriac_call *call, const struct timespec *end)
 {
-    while (!celeriac_cancelled(call)) {
-        if (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, end, NULL) != EINTR)
+    struct timespec now, slice;
+
+    for (;;) {
+        if (celeriac_cancelled(call))
+            return -1;
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        if (now.tv_sec > end->tv_sec || (now.tv_sec == end->tv_sec && now.tv_nsec >= end->tv_nsec))
             return 0;
+        slice = *end;
+        if (end->tv_sec > now.tv_sec + 1)
+            slice = (struct timespec){now.tv_sec + 1, now.tv_nsec};
+        clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &slice, NULL);
     }
-    return -1;
 }
 
 static int sleep_run(struct celeriac_call *call)

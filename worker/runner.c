@@ -86,7 +86,6 @@ static void run_task(struct runner *r, struct job *j)
     if (j->run.alone)
         getrusage(RUSAGE_SELF, &before);
     start_ns = clock_nano();
-    cancel_lower();
     returned = j->entry->row.run(&j->call.base);
     call_conclude(&j->call, returned, cancel_raised());
     j->times.run_us = (clock_nano() - start_ns) / 1000;
@@ -147,6 +146,8 @@ static void execute(struct runner *r, struct job *j)
         fail_init(j);
     } else if (call_bind(&j->call) == 0) {
         warn_of_chord(r, &j->message);
+        /* Before anybody can know that it started, so that no signal meant for it is lost. */
+        cancel_lower();
         note_started(r, j);
         run_task(r, j);
     }
