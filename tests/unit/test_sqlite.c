@@ -286,7 +286,10 @@ static void test_no_ring_is_lost(void **state)
         n = broker_poll(b, events, 64);
         for (int i = 0; i < n; i++)
             got += events[i].kind == BROKER_DELIVERED;
-        if (n == 0 && broker_deadline(b) > f->fake.mono_now_ms)
+        /* A lock that was busy is tried again by the clock, as it would be with a real one. */
+        if (n == 0 && ((struct sqlite_broker *)b)->retry_at)
+            f->fake.mono_now_ms = broker_deadline(b);
+        else if (n == 0 && broker_deadline(b) > f->fake.mono_now_ms)
             assert_true(readable(b, FIXTURE_WAIT_MS));
     }
     assert_int_equal(waitpid(child, &status, 0), child);
