@@ -14,7 +14,7 @@
 
 #include <sys/queue.h>
 
-#define OUTBOX_TAG (UINT64_C(1) << 63)
+#define OUTBOX_TAG (UINT64_C(1) << 62)
 
 struct outbox_item;
 TAILQ_HEAD(outbox_list, outbox_item);

@@ -1,0 +1,191 @@
+/* Publishing and delivering: confirmation, order, credit, priorities, delays, idempotence,
+ * refusals. */
+#include "contract.h"
+
+#include <stdio.h>
+
+static void delivered_in_order(struct contract_env *env)
+{
+    struct peer *client = peer_open(env, NULL, 0);
+    struct peer *worker = peer_open(env, "w", 1);
+    struct seen first, second;
+
+    put(client, "celery", "{\"n\": 1}");
+    put(client, "celery", "{\"n\": 2}");
+    check_totals(client);
+    take_is(worker, "{\"n\": 1}", &first);
+    take_is(worker, "{\"n\": 2}", &second);
+    assert_string_equal(first.queue, "celery");
+    assert_true(second.fence > first.fence);
+    assert_int_equal(first.flags & BROKER_REDELIVERED, 0);
+    check_totals(client);
+    finish_ok(worker, &first);
+    finish_ok(worker, &second);
+    assert_int_equal(total(client, "succeeded"), 2);
+    check_totals(client);
+    seen_free(&first);
+    seen_free(&second);
+}
+
+static void bytes_are_kept(struct contract_env *env)
+{
+    struct peer *worker = peer_open(env, "w", 1);
+    static const char text[] = "{\"a\": \"\xc3\xa9 \\u0000 \\\" % ' ; \\n\"}";
+
+    put(worker, "celery", text);
+    take_is(worker, text, NULL);
+}
+
+static void credit_bounds_deliveries(struct contract_env *env)
+{
+    struct peer *worker = peer_open(env, "w", 1);
+    struct seen s;
+
+    for (int i = 0; i < 5; i++)
+        put(worker, "celery", "{}");
+    assert_false(peer_sees(worker, BROKER_DELIVERED, ANY_TAG, 100));
+    broker_credit(worker->b, 3);
+    for (int i = 0; i < 3; i++) {
+        s = peer_expect(worker, BROKER_DELIVERED, ANY_TAG);
+        seen_free(&s);
+    }
+    assert_false(peer_sees(worker, BROKER_DELIVERED, ANY_TAG, 150));
+    assert_int_equal(total(worker, "leased"), 3);
+    assert_int_equal(total(worker, "waiting"), 2);
+}
+
+static void two_workers_never_get_the_same(struct contract_env *env)
+{
+    struct peer *a = peer_open(env, "a", 1), *b = peer_open(env, "b", 1);
+    int got[40] = {0};
+
+    for (int i = 0; i < 40; i++) {
+        char text[32];
+
+        snprintf(text, sizeof(text), "%d", i);
+        put(a, i % 2 ? "celery" : "other", text);
+    }
+    for (int i = 0; i < 40; i++) {
+        struct peer *who = i % 2 ? a : b;
+        struct seen s = take(who);
+
+        got[atoi(s.data)]++;
+        finish_ok(who, &s);
+        seen_free(&s);
+    }
+    for (int i = 0; i < 40; i++)
+        assert_int_equal(got[i], 1);
+    assert_int_equal(total(a, "succeeded"), 40);
+    check_totals(a);
+}
+
+static void a_token_makes_a_resend_idempotent(struct contract_env *env)
+{
+    struct peer *p = peer_open(env, NULL, 0);
+    struct broker_message m = {
+        .queue = slice_of("celery"), .envelope = slice_of("{}"), .token = slice_of("t-1")};
+
+    put_message(p, &m);
+    put_message(p, &m);
+    assert_int_equal(total(p, "waiting"), 1);
+    assert_int_equal(total(p, "published"), 1);
+    m.token = slice_of("t-2");
+    put_message(p, &m);
+    assert_int_equal(total(p, "waiting"), 2);
+    check_totals(p);
+}
+
+static void lower_priority_numbers_go_first(struct contract_env *env)
+{
+    struct peer *p = peer_open(env, "w", 1);
+    static const struct {
+        int priority;
+        const char *text;
+    } sent[] = {{9, "9"}, {6, "6"}, {0, "0"}, {4, "4"}, {2, "2"}, {3, "3"}};
+    /* kombu's steps: 0-2, 3-5, 6-8, 9; first in first out within a step */
+    static const char *const order[] = {"0", "2", "4", "3", "6", "9"};
+
+    for (int i = 0; i < 6; i++) {
+        struct broker_message m = {.queue = slice_of("celery"),
+                                   .envelope = slice_of(sent[i].text),
+                                   .priority = sent[i].priority};
+
+        put_message(p, &m);
+    }
+    for (int i = 0; i < 6; i++)
+        take_is(p, order[i], NULL);
+}
+
+static void delayed_messages_are_never_early(struct contract_env *env)
+{
+    struct peer *p = peer_open(env, "w", 1);
+    int64_t due = env_wall_ms(env) + 300;
+    struct broker_message m = {.queue = slice_of("celery"),
+                               .envelope = slice_of("late"),
+                               .id = slice_of("id-1"),
+                               .not_before_ms = due};
+    struct seen s;
+
+    put_message(p, &m);
+    assert_int_equal(total(p, "delayed"), 1);
+    check_totals(p);
+    put(p, "celery", "now");
+    take_is(p, "now", NULL);
+    s = take(p);
+    assert_true(env_wall_ms(env) >= due);
+    assert_string_equal(s.data, "late");
+    assert_int_equal(total(p, "delayed"), 0);
+    check_totals(p);
+    seen_free(&s);
+}
+
+static void bad_items_are_refused_whole(struct contract_env *env)
+{
+    struct peer *p = peer_open(env, NULL, 0);
+    static const char token[] = "12345678901234567890123456789012345678901234567890123456789012345";
+    const struct broker_message bad[] = {
+        {.queue = slice_of(""), .envelope = slice_of("{}")},
+        {.queue = slice_of("celery"), .envelope = slice_of("{}"), .priority = 10},
+        {.queue = slice_of("celery"), .envelope = slice_of("{}"), .priority = -1},
+        {.queue = slice_of("celery"), .envelope = slice_of("{}"), .token = slice_of(token)},
+    };
+
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        struct err e = ERR_INIT;
+
+        assert_int_equal(broker_publish(p->b, &bad[i], 1, &e), -1);
+        assert_int_equal(e.code, ERR_USAGE);
+        assert_true(e.text[0] != '\0');
+    }
+    assert_int_equal(total(p, "published"), 0);
+}
+
+static void a_batch_is_confirmed_one_by_one(struct contract_env *env)
+{
+    struct peer *p = peer_open(env, NULL, 0);
+    struct broker_message v[200];
+
+    for (int i = 0; i < 200; i++)
+        v[i] = (struct broker_message){
+            .tag = 1000 + (uint64_t)i, .queue = slice_of("celery"), .envelope = slice_of("{}")};
+    assert_int_equal(broker_publish(p->b, v, 200, NULL), 0);
+    for (int i = 0; i < 200; i++) {
+        struct seen s = peer_expect(p, BROKER_PUBLISHED, 1000 + (uint64_t)i);
+
+        seen_free(&s);
+    }
+    assert_int_equal(total(p, "waiting"), 200);
+}
+
+const struct contract_row suite_publish[] = {
+    {"delivered in order", delivered_in_order},
+    {"bytes are kept", bytes_are_kept},
+    {"credit bounds deliveries", credit_bounds_deliveries},
+    {"two workers never get the same", two_workers_never_get_the_same},
+    {"a token makes a resend idempotent", a_token_makes_a_resend_idempotent},
+    {"lower priority numbers go first", lower_priority_numbers_go_first},
+    {"delayed messages are never early", delayed_messages_are_never_early},
+    {"bad items are refused whole", bad_items_are_refused_whole},
+    {"a batch is confirmed one by one", a_batch_is_confirmed_one_by_one},
+    {NULL, NULL},
+};

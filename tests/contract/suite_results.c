@@ -1,0 +1,136 @@
+/* Results without a delivery: store, get, watch, forget, expiry. */
+#include "contract.h"
+
+#define DOC(status) "{\"status\": \"" status "\", \"result\": null}"
+
+static void store(struct peer *p, const char *id, const char *doc, int64_t expires_ms)
+{
+    struct broker_store v = {.tag = ++p->last_tag,
+                             .id = slice_of(id),
+                             .result = slice_of(doc),
+                             .expires_ms = expires_ms};
+    struct seen s;
+
+    assert_int_equal(broker_store(p->b, &v, 1, NULL), 0);
+    s = peer_expect(p, BROKER_STORED, v.tag);
+    seen_free(&s);
+}
+
+static void watch(struct peer *p, const char *id, uint64_t tag)
+{
+    struct slice ids[] = {slice_of(id)};
+
+    assert_int_equal(broker_result_watch(p->b, &tag, ids, 1, NULL), 0);
+}
+
+static void expect_result(struct peer *p, uint64_t tag, const char *doc)
+{
+    struct seen s = peer_expect(p, BROKER_RESULT, tag);
+
+    assert_string_equal(s.data, doc);
+    seen_free(&s);
+}
+
+static void get_and_forget(struct contract_env *env)
+{
+    struct peer *a = peer_open(env, NULL, 0), *b = peer_open(env, NULL, 0);
+    struct slice ids[] = {slice_of("id-1")};
+    uint64_t tag = 900;
+    struct seen s;
+    char *doc;
+
+    assert_null(stored(b, "id-1"));
+    store(a, "id-1", DOC("FAILURE"), 0);
+    doc = stored(b, "id-1");
+    assert_string_equal(doc, DOC("FAILURE"));
+    free(doc);
+    assert_int_equal(broker_result_forget(b->b, &tag, ids, 1, NULL), 0);
+    s = peer_expect(b, BROKER_FORGOTTEN, tag);
+    seen_free(&s);
+    assert_null(stored(a, "id-1"));
+}
+
+static void a_watch_sees_what_is_there_and_what_comes(struct contract_env *env)
+{
+    struct peer *a = peer_open(env, NULL, 0), *b = peer_open(env, NULL, 0);
+
+    store(a, "there", DOC("SUCCESS"), 0);
+    watch(b, "there", 1001);
+    expect_result(b, 1001, DOC("SUCCESS"));
+    watch(b, "comes", 1002);
+    assert_false(peer_sees(b, BROKER_RESULT, 1002, 50));
+    store(a, "comes", DOC("STARTED"), 0);
+    expect_result(b, 1002, DOC("STARTED"));
+    store(a, "comes", DOC("FAILURE"), 0);
+    expect_result(b, 1002, DOC("FAILURE"));
+    /* A ready state ended the watch. */
+    store(a, "comes", DOC("SUCCESS"), 0);
+    assert_false(peer_sees(b, BROKER_RESULT, 1002, 100));
+}
+
+static void many_watches_are_each_answered(struct contract_env *env)
+{
+    struct peer *a = peer_open(env, NULL, 0), *b = peer_open(env, NULL, 0);
+    static const char *const names[] = {"r-0", "r-1", "r-2", "r-3", "r-4", "r-5", "r-6", "r-7"};
+
+    for (uint64_t i = 0; i < 8; i++)
+        watch(b, names[i], 1100 + i);
+    for (int i = 7; i >= 0; i--)
+        store(a, names[i], DOC("SUCCESS"), 0);
+    for (uint64_t i = 0; i < 8; i++)
+        expect_result(b, 1100 + i, DOC("SUCCESS"));
+}
+
+static void an_unwatched_result_is_not_told(struct contract_env *env)
+{
+    struct peer *a = peer_open(env, NULL, 0), *b = peer_open(env, NULL, 0);
+    struct slice ids[] = {slice_of("id-1")};
+
+    watch(b, "id-1", 1200);
+    assert_false(peer_sees(b, BROKER_RESULT, 1200, 50));
+    broker_result_unwatch(b->b, ids, 1);
+    store(a, "id-1", DOC("SUCCESS"), 0);
+    assert_false(peer_sees(b, BROKER_RESULT, 1200, 100));
+}
+
+static void results_expire(struct contract_env *env)
+{
+    struct peer *p = peer_open(env, NULL, 0);
+    char *doc;
+
+    store(p, "short", DOC("SUCCESS"), 200);
+    store(p, "ever", DOC("SUCCESS"), -1);
+    env_pass(env, 400);
+    assert_null(stored(p, "short"));
+    doc = stored(p, "ever");
+    assert_non_null(doc);
+    free(doc);
+}
+
+static void a_success_is_kept(struct contract_env *env)
+{
+    struct peer *p = peer_open(env, NULL, 0);
+    struct broker_store v = {
+        .tag = 1300, .id = slice_of("id-1"), .result = slice_of(DOC("FAILURE"))};
+    struct seen s;
+    char *doc;
+
+    store(p, "id-1", DOC("SUCCESS"), 0);
+    assert_int_equal(broker_store(p->b, &v, 1, NULL), 0);
+    s = peer_expect(p, BROKER_STORED, 1300);
+    assert_true(s.flags & BROKER_DUPLICATE);
+    seen_free(&s);
+    doc = stored(p, "id-1");
+    assert_string_equal(doc, DOC("SUCCESS"));
+    free(doc);
+}
+
+const struct contract_row suite_results[] = {
+    {"get and forget", get_and_forget},
+    {"a watch sees what is there and what comes", a_watch_sees_what_is_there_and_what_comes},
+    {"many watches are each answered", many_watches_are_each_answered},
+    {"an unwatched result is not told", an_unwatched_result_is_not_told},
+    {"results expire", results_expire},
+    {"a success is kept", a_success_is_kept},
+    {NULL, NULL},
+};
