@@ -62,7 +62,7 @@ static const char *const texts[SQL_COUNT] = {
         " ON CONFLICT(id) DO UPDATE SET version=excluded.version, success=excluded.success,"
         " expires_ms=excluded.expires_ms, doc=excluded.doc"
         " WHERE results.success=0 OR results.expires_ms<=?6",
-    [SQL_RESULT_GET] = "SELECT version, doc FROM results WHERE id=?1"
+    [SQL_RESULT_GET] = "SELECT version, doc, id FROM results WHERE id=?1"
                        " AND (expires_ms IS NULL OR expires_ms>?2)",
     [SQL_RESULT_DEL] = "DELETE FROM results WHERE id=?1",
     [SQL_RESULT_NEWER] = "SELECT version, id, doc FROM results WHERE version>?1 ORDER BY version",

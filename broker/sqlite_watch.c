@@ -151,7 +151,8 @@ static int look_up(struct sqlite_broker *b, struct slice id)
         return rc;
     rc = sqlite3_step(row);
     if (rc == SQLITE_ROW)
-        hand_out(b, id, sqlite_column(row, 1), sqlite3_column_int64(row, 0));
+        /* The row's own id: the caller's may be freed with its watch. */
+        hand_out(b, sqlite_column(row, 2), sqlite_column(row, 1), sqlite3_column_int64(row, 0));
     return sqlite_end(row, rc);
 }
 
