@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <inttypes.h>
 #include <jansson.h>
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -295,7 +296,7 @@ static void remove_folder(const char *folder, int depth)
 {
     DIR *dir = opendir(folder);
     struct dirent *entry;
-    char path[512];
+    char path[PATH_MAX];
 
     while (dir != NULL && (entry = readdir(dir)) != NULL) {
         if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)

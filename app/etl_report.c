@@ -208,6 +208,12 @@ static json_t *runners_json(const struct etl_totals *totals)
     return list;
 }
 
+/* An integer as long as it is exact. */
+static json_t *bytes_json(double bytes)
+{
+    return bytes < 9007199254740992.0 ? json_integer((json_int_t)bytes) : json_real(bytes);
+}
+
 static void json_numbers(json_t *object, const struct etl_report *report)
 {
     const struct etl_counts *counts = &report->totals->counts;
@@ -240,7 +246,7 @@ void etl_report_json(FILE *out, const struct etl_report *report)
     json_object_set_new(object, "reasons", reasons_json(report->totals->counts.reasons));
     json_object_set_new(object, "lines_per_s", json_real(lines_per_s(report->totals)));
     json_object_set_new(object, "seconds", json_real(report->totals->seconds));
-    json_object_set_new(object, "bytes", json_real(report->summary->bytes));
+    json_object_set_new(object, "bytes", bytes_json(report->summary->bytes));
     json_object_set_new(object, "status", statuses_json(report->summary));
     json_object_set_new(object, "top_paths", paths_json(report->summary));
     json_object_set_new(object, "busiest_minute", minute_json(report->summary));

@@ -43,6 +43,7 @@ static const char schema[] =
     " checksum TEXT NOT NULL, fence INTEGER NOT NULL,"
     " lines INTEGER NOT NULL, inserted INTEGER NOT NULL,"
     " quarantined INTEGER NOT NULL, duplicates INTEGER NOT NULL,"
+    " open_line INTEGER,"
     " stored_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),"
     " PRIMARY KEY (source, begin, end, format_version),"
     " CHECK (inserted + quarantined + duplicates = lines)) WITHOUT ROWID;"

@@ -9,7 +9,8 @@
  *               unique index of (source, generation, offset), grows at its end and needs no second
  *               index; source and offset are shown as columns. A request id is unique by itself.
  *   quarantine  one bad line, under the same key, with reason and raw bytes
- *   ledger      one chunk that was stored: its key, counts, checksum and the fence of the attempt
+ *   ledger      one chunk that was stored: its key, counts, checksum and the fence of the attempt;
+ *               open_line is the offset of a last line that had no LF, see etl_tail_sqlite.c
  *   access_log  a view of the events for people: readable times and request ids
  * Text that is not UTF-8 or holds a NUL is stored as a blob, so that no byte is lost.
  *

@@ -197,6 +197,10 @@ int etl_sink_sqlite_place(struct etl_sink *base, const struct etl_source *source
     if (rc == 0)
         rc = find_known(sink, source, stmt, place, err);
     sqlite3_finalize(stmt);
+    /* Only who loads may change something. */
+    if (rc == 1 && format != NULL &&
+        etl_sink_sqlite_reopen(sink, place->id, source->size, err) != 0)
+        rc = -1;
     if (rc == 0 && format != NULL)
         rc = begin_generation(sink, source, format, place, err);
     if (rc >= 0)

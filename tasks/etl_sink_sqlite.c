@@ -15,8 +15,8 @@ static const char *const sql[ETL_SQLS] = {
     [ETL_SQL_LEDGER_FIND] = "SELECT checksum, lines, inserted, quarantined, duplicates FROM ledger"
                             " WHERE source = ? AND begin = ? AND end = ? AND format_version = ?",
     [ETL_SQL_LEDGER_ADD] = "INSERT INTO ledger (source, begin, end, format_version, checksum,"
-                           " fence, lines, inserted, quarantined, duplicates)"
-                           " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                           " fence, lines, inserted, quarantined, duplicates, open_line)"
+                           " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     /* Only a key that is there already may be skipped: no OR IGNORE, which would also swallow a
      * missing value. */
     [ETL_SQL_EVENT_ADD] = "INSERT INTO event (id, time, zone, address, user, vhost, method, path,"
@@ -268,8 +268,21 @@ static int add_records(struct etl_sink_sqlite *sink, int64_t source, const struc
     return 0;
 }
 
+/* Where the last line begins, if it has no LF; else null. */
+static void bind_open_line(sqlite3_stmt *stmt, int index, const struct etl_batch *batch)
+{
+    const struct etl_record *last =
+        batch->records_len > 0 ? &batch->records[batch->records_len - 1] : NULL;
+
+    if (last != NULL && batch->data.at[batch->data.len - 1] != '\n')
+        sqlite3_bind_int64(stmt, index, (sqlite3_int64)last->offset);
+    else
+        sqlite3_bind_null(stmt, index);
+}
+
 static int add_ledger(struct etl_sink_sqlite *sink, int64_t source, const struct etl_chunk *chunk,
-                      const struct etl_counts *counts, struct etl_err *err)
+                      const struct etl_batch *batch, const struct etl_counts *counts,
+                      struct etl_err *err)
 {
     sqlite3_stmt *stmt = sink->stmts[ETL_SQL_LEDGER_ADD];
     char checksum[ETL_HASH_TEXT_SIZE];
@@ -285,6 +298,7 @@ static int add_ledger(struct etl_sink_sqlite *sink, int64_t source, const struct
     sqlite3_bind_int64(stmt, 8, (sqlite3_int64)counts->inserted);
     sqlite3_bind_int64(stmt, 9, (sqlite3_int64)counts->quarantined);
     sqlite3_bind_int64(stmt, 10, (sqlite3_int64)counts->duplicates);
+    bind_open_line(stmt, 11, batch);
     return run(sink, ETL_SQL_LEDGER_ADD, "write the ledger", err);
 }
 
@@ -302,7 +316,7 @@ static int store_once(struct etl_sink_sqlite *sink, const struct etl_chunk *chun
         return rc;
     if (add_records(sink, source, batch, counts, err) != 0)
         return -1;
-    return add_ledger(sink, source, chunk, counts, err);
+    return add_ledger(sink, source, chunk, batch, counts, err);
 }
 
 static int sink_store(struct etl_sink *base, const struct etl_chunk *chunk,

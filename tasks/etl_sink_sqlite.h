@@ -1,8 +1,8 @@
 /*
- * etl_sink_sqlite.h - the inside of the SQLite sink, shared by its two halves.
+ * etl_sink_sqlite.h - the inside of the SQLite sink, shared by its parts.
  *
  * Purpose: etl_sink_sqlite.c stores chunks (the runner's half), etl_place_sqlite.c recognises logs
- * (the loader's half). Nobody else includes this.
+ * and etl_tail_sqlite.c takes back unfinished lines (the loader's half). Nobody else includes this.
  */
 #ifndef CELERIAC_ETL_SINK_SQLITE_H
 #define CELERIAC_ETL_SINK_SQLITE_H
@@ -55,5 +55,10 @@ int etl_sink_sqlite_add_source(struct etl_sink_sqlite *sink, const struct etl_so
 int etl_sink_sqlite_place(struct etl_sink *sink, const struct etl_source *source,
                           const struct etl_format *format, struct etl_place *place,
                           struct etl_err *err);
+
+/* etl_tail_sqlite.c: takes back the last lines that had no LF when they were loaded and may have
+ * been continued since, because the log is now this long. Inside a transaction. */
+int etl_sink_sqlite_reopen(struct etl_sink_sqlite *sink, int64_t source, uint64_t size,
+                           struct etl_err *err);
 
 #endif

@@ -49,7 +49,7 @@ static int open_regular(const char *path, struct stat *st, struct etl_err *err)
                            errno == ENOENT || errno == ENOTDIR ? ETL_ERR_NOTFOUND : ETL_ERR_INPUT,
                            "%s: cannot open the log: %s", path, strerror(errno));
     if (fstat(fd, st) != 0 || !S_ISREG(st->st_mode)) {
-        etl_err_set(err, ETL_ERR_INPUT, "%s: %s", path,
+        etl_err_set(err, ETL_ERR_ARGUMENT, "%s: %s", path,
                     S_ISDIR(st->st_mode) ? "is a directory; name the log files in it"
                                          : "is not a regular file; copy it to one first");
         close(fd);

@@ -178,6 +178,43 @@ static void the_same_beginning_is_not_enough(void **state)
     etl_sink_close(sink);
 }
 
+/* Half of a line, in two chunkings, then the whole of it. */
+static void an_unfinished_line_is_taken_back(void **state)
+{
+    struct etl_fixture *f = *state;
+    struct etl_sink *sink = etl_must_sink(f->db);
+    size_t half = sizeof(PLAIN("/22")) - 2;
+
+    etl_write_text(f->log, PLAIN("/1"));
+    etl_write_file(f->log, "ab", PLAIN("/22"), half);
+    expect_counts(etl_load(sink, f->log, f->spool, 1 << 20), 2, 0, 0);
+    expect_counts(etl_load(sink, f->log, f->spool, 1), 0, 0, 2);
+    etl_append_text(f->log, "x\n" PLAIN("/3"));
+    expect_counts(etl_load(sink, f->log, f->spool, 1 << 20), 1, 1, 1);
+    expect_rows(f->db, 2, 1);
+    assert_int_equal(etl_number(f->db, "SELECT count(*) FROM ledger WHERE inserted < 0 OR "
+                                       "duplicates < 0 OR quarantined < 0"),
+                     0);
+    assert_int_equal(etl_number(f->db, "SELECT count(*) FROM event WHERE path = '/22'"), 0);
+    etl_sink_close(sink);
+}
+
+/* The same with a half line that was bad. */
+static void an_unfinished_bad_line_is_taken_back(void **state)
+{
+    struct etl_fixture *f = *state;
+    struct etl_sink *sink = etl_must_sink(f->db);
+
+    etl_write_text(f->log, PLAIN("/1"));
+    etl_write_file(f->log, "ab", PLAIN("/2"), 50);
+    expect_counts(etl_load(sink, f->log, f->spool, 1 << 20), 1, 1, 0);
+    expect_counts(etl_load(sink, f->log, f->spool, 1), 0, 1, 1);
+    etl_append_text(f->log, &PLAIN("/2")[50]);
+    expect_counts(etl_load(sink, f->log, f->spool, 1 << 20), 1, 0, 1);
+    expect_rows(f->db, 2, 0);
+    etl_sink_close(sink);
+}
+
 static void every_byte_is_kept(void **state)
 {
     static const char line[] = HEAD "\"GET /\xff HTTP/1.0\" 200 5 \"a\0b\" \"\xC3\xA9\"\n"
@@ -329,6 +366,8 @@ int main(void)
         WITH_FOLDER(a_renamed_log_is_the_same),
         WITH_FOLDER(a_truncated_log_is_a_new_generation),
         WITH_FOLDER(the_same_beginning_is_not_enough),
+        WITH_FOLDER(an_unfinished_line_is_taken_back),
+        WITH_FOLDER(an_unfinished_bad_line_is_taken_back),
         WITH_FOLDER(every_byte_is_kept),
         WITH_FOLDER(a_replaced_chunk_is_refused),
         WITH_FOLDER(a_failed_chunk_leaves_nothing),
