@@ -6,7 +6,7 @@ int64_t backoff_ms(int64_t base_ms, int64_t max_ms, unsigned tries, uint64_t ran
 
     if (max_ms < 0)
         max_ms = 0;
-    while (tries-- && wait < max_ms)
+    while (tries-- && wait > 0 && wait < max_ms)
         wait = wait > max_ms / 2 ? max_ms : wait * 2;
     if (wait > max_ms)
         wait = max_ms;

