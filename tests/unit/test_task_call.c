@@ -1,0 +1,172 @@
+/* From JSON lines to messages, and what is refused. */
+#include "tests/support/check.h"
+
+#include "broker/message.h"
+#include "client/sigpipe.h"
+#include "client/task_call.h"
+
+#include <unistd.h>
+
+#define NOW_MS 1795000000000
+
+static struct err e;
+
+static int take(struct task_call *call, const char *text, json_t **object)
+{
+    *object = json_loads(text, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
+    assert_non_null(*object);
+    return task_call_from_json(call, *object, &e);
+}
+
+static void refuse(const char *text, const char *piece)
+{
+    struct task_call call;
+    json_t *object;
+
+    CHECK_ERR(take(&call, text, &object), ERR_USAGE, piece);
+    task_call_release(&call);
+    json_decref(object);
+}
+
+static void names_what_is_wrong(void **state)
+{
+    (void)state;
+    refuse("[]", "must be a JSON object, not an array");
+    refuse("{}", "\"task\" is missing");
+    refuse("{\"task\": 1}", "\"task\" must be text, not a number");
+    refuse("{\"task\": \"\"}", "\"task\" is empty");
+    refuse("{\"task\": \"a\\u0000b\"}", "NUL");
+    refuse("{\"task\": \"a\\nb\"}", "control bytes");
+    refuse("{\"task\": \"a\", \"args\": {}}", "\"args\" must be an array, not an object");
+    refuse("{\"task\": \"a\", \"kwargs\": 3}", "\"kwargs\" must be an object, not a number");
+    refuse("{\"task\": \"a\", \"headers\": true}", "\"headers\" must be an object, not true");
+    refuse("{\"task\": \"a\", \"priority\": 10}",
+           "\"priority\" must be a whole number from 0 to 9");
+    refuse("{\"task\": \"a\", \"priority\": 1.5}", "\"priority\" must be a whole number");
+    refuse("{\"task\": \"a\", \"countdown\": -1}", "\"countdown\" is out of range");
+    refuse("{\"task\": \"a\", \"countdown\": \"x\"}", "\"countdown\" must be a number of seconds");
+    refuse("{\"task\": \"a\", \"countdown\": 1e300}", "\"countdown\" is out of range");
+    refuse("{\"task\": \"a\", \"eta\": 5}", "\"eta\" must be an ISO-8601 time");
+    refuse("{\"task\": \"a\", \"eta\": \"noon\"}", "'noon' is no ISO-8601 time");
+    refuse("{\"task\": \"a\", \"expires\": []}", "\"expires\" must be a number of seconds");
+    refuse("{\"task\": \"a\", \"ignore_result\": 1}", "\"ignore-result\" must be true or false");
+    refuse("{\"task\": \"a\", \"coutdown\": 1}", "did you mean \"countdown\"?");
+    refuse("{\"task\": \"a\", \"eta\": \"2026-11-21T00:00:00Z\", \"countdown\": 1}", "exclude");
+    refuse("{\"task\": \"a\", \"time_limit\": 1, \"soft_time_limit\": 2}", "is longer than");
+    refuse("{\"task\": \"a\", \"id\": \"0123456789012345678901234567890123456\"}",
+           "longer than 36");
+}
+
+static struct outgoing encoded(const char *text)
+{
+    struct uuid_source ids = UUID_SOURCE_INIT;
+    struct outgoing o = {.id = ""};
+    struct task_call call;
+    json_t *object;
+
+    CHECK_OK(take(&call, text, &object));
+    CHECK_OK(task_call_encode(&call, &ids, NOW_MS, &o, &e));
+    task_call_release(&call);
+    json_decref(object);
+    return o;
+}
+
+static void encodes_every_member(void **state)
+{
+    struct outgoing o = encoded(
+        "{\"task\": \"t\", \"args\": [1, \"a\\u0000\"], \"kwargs\": {\"k\": 2}, \"id\": \"i-1\","
+        " \"queue\": \"q\", \"priority\": 4, \"countdown\": 1.5, \"expires\": 60,"
+        " \"headers\": {\"x\": 5}, \"time-limit\": 9, \"soft_time_limit\": 8,"
+        " \"ignore_result\": true, \"root_id\": \"r\", \"parent-id\": \"p\", \"group\": \"g\"}");
+    struct message m;
+
+    (void)state;
+    assert_string_equal(o.id, "i-1");
+    assert_string_equal(o.queue, "q");
+    assert_int_equal(o.priority, 4);
+    assert_int_equal(o.not_before_ms, NOW_MS + 1500);
+    CHECK_OK(message_parse(&m, slice_make(o.envelope, o.envelope_len), &e));
+    CHECK_OK(message_open_body(&m, &e));
+    assert_string_equal(m.task, "t");
+    assert_string_equal(m.id, "i-1");
+    assert_string_equal(m.root_id, "r");
+    assert_string_equal(m.parent_id, "p");
+    assert_string_equal(m.group, "g");
+    assert_int_equal(m.eta_ms, NOW_MS + 1500);
+    assert_int_equal(m.expires_ms, NOW_MS + 60000);
+    assert_true(m.hard_limit_s == 9 && m.soft_limit_s == 8);
+    assert_int_equal(m.ignore_result, 1);
+    assert_int_equal(json_integer_value(json_object_get(m.headers, "x")), 5);
+    assert_int_equal(json_array_size(m.args), 2);
+    assert_int_equal(json_string_length(json_array_get(m.args, 1)), 2);
+    assert_int_equal(json_integer_value(json_object_get(m.kwargs, "k")), 2);
+    message_release(&m);
+    outgoing_release(&o);
+}
+
+static void fills_in_what_is_not_said(void **state)
+{
+    struct outgoing o = encoded("{\"task\": \"t\", \"id\": null, \"queue\": null}");
+    struct message m;
+
+    (void)state;
+    assert_int_equal(strlen(o.id), 36);
+    assert_string_equal(o.queue, "celery");
+    assert_int_equal(o.not_before_ms, 0);
+    CHECK_OK(message_parse(&m, slice_make(o.envelope, o.envelope_len), &e));
+    assert_string_equal(m.id, o.id);
+    assert_string_equal(m.root_id, o.id);
+    assert_int_equal(m.expires_ms, 0);
+    message_release(&m);
+    outgoing_release(&o);
+}
+
+static void takes_times_as_text(void **state)
+{
+    struct outgoing o = encoded("{\"task\": \"t\", \"eta\": \"2026-11-21T01:00:00+01:00\","
+                                " \"expires\": \"2026-11-22T00:00:00\"}");
+    struct message m;
+
+    (void)state;
+    assert_int_equal(o.not_before_ms, 1795219200000);
+    CHECK_OK(message_parse(&m, slice_make(o.envelope, o.envelope_len), &e));
+    assert_int_equal(m.expires_ms, 1795219200000 + 86400000);
+    message_release(&m);
+    outgoing_release(&o);
+}
+
+static bool pipe_signal_pending(void)
+{
+    sigset_t pending;
+
+    sigpending(&pending);
+    return sigismember(&pending, SIGPIPE) == 1;
+}
+
+/* With SIGPIPE at its default the write below would end this program. */
+static void survives_a_broken_pipe(void **state)
+{
+    struct sigpipe_guard guard;
+    int fds[2];
+
+    (void)state;
+    assert_int_equal(pipe(fds), 0);
+    close(fds[0]);
+    sigpipe_enter(&guard);
+    assert_int_equal(write(fds[1], "x", 1), -1);
+    assert_true(pipe_signal_pending());
+    sigpipe_leave(&guard);
+    assert_false(pipe_signal_pending());
+    close(fds[1]);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(names_what_is_wrong),       cmocka_unit_test(encodes_every_member),
+        cmocka_unit_test(fills_in_what_is_not_said), cmocka_unit_test(takes_times_as_text),
+        cmocka_unit_test(survives_a_broken_pipe),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
