@@ -197,8 +197,12 @@ static void settle(struct sqlite_broker *b, size_t done)
     sqlite_ops_drop(&b->ops, done);
     event_queue_append(&b->out, &b->staged);
     b->credit -= b->fetched;
-    if (b->fetched)
+    /* CRASH: after a fetch, before its deliveries are handed out - take-over by the successor of
+     * this node, or the expiry of the lease, returns them. */
+    if (b->fetched) {
+        FAULT_POINT("sqlite.after-fetch");
         b->next_queue++;
+    }
     if (b->news)
         ring(b);
 }

@@ -133,6 +133,21 @@ static void test_finish_before_commit(void **state)
     broker_close(b, true);
 }
 
+static void test_after_fetch(void **state)
+{
+    struct fixture *f = *state;
+    struct broker_event event;
+    struct broker *b;
+
+    resend(f);
+    die_at(f, "sqlite.after-fetch", finish_one);
+    b = fixture_open(f, "n", 2, true);
+    broker_credit(b, 1);
+    assert_int_equal(fixture_wait(b, BROKER_DELIVERED, &event), 0);
+    assert_true(event.flags & BROKER_REDELIVERED);
+    broker_close(b, true);
+}
+
 static void test_finish_after_commit(void **state)
 {
     struct fixture *f = *state;
@@ -313,7 +328,7 @@ int main(void)
 #ifdef CELERIAC_FAULTS
         TEST(test_publish_before_commit), TEST(test_publish_after_commit),
         TEST(test_publish_after_bell),    TEST(test_finish_before_commit),
-        TEST(test_finish_after_commit),
+        TEST(test_finish_after_commit),   TEST(test_after_fetch),
 #endif
         TEST(test_killed_all_the_time),
     };
