@@ -66,7 +66,7 @@ static void add_command(struct buf *out, const struct command *command, const ch
     for (const struct command *const *sub = command->subs; sub && *sub; sub++) {
         char below[80];
 
-        snprintf(below, sizeof(below), "%s %s", path, (*sub)->name);
+        snprintf(below, sizeof(below), "%.40s %.30s", path, (*sub)->name);
         add_command(out, *sub, below);
     }
 }
@@ -77,7 +77,7 @@ static void add_paths(struct buf *out, const struct command *command, const char
     for (const struct command *const *sub = command->subs; sub && *sub; sub++) {
         char below[80];
 
-        snprintf(below, sizeof(below), "%s %s", path, (*sub)->name);
+        snprintf(below, sizeof(below), "%.40s %.30s", path, (*sub)->name);
         buf_addf(out, "        \"%s\")", below);
         buf_addf(out, " path=\"%s\";;\n", below);
         add_paths(out, *sub, below);

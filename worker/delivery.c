@@ -1,6 +1,7 @@
 /* What a delivered message becomes: a job that is ready, or one whose end is already known. */
 #include "worker/dispatcher.h"
 
+#include "base/fault.h"
 #include "base/isotime.h"
 #include "broker/message.h"
 
@@ -83,5 +84,7 @@ void delivery_take(struct dispatcher *d, const struct broker_event *event)
     job->receipt = event->receipt;
     job->fence = event->fence;
     job->delivered_us = isotime_now_us();
+    /* CRASH: after the lease, before the job is lent - take-over or lease expiry hands it back */
+    FAULT_POINT("dispatcher.after-delivery");
     take_apart(d, job);
 }

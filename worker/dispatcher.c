@@ -143,7 +143,8 @@ static void on_broker_event(struct dispatcher *d, const struct broker_event *eve
         delivery_take(d, event);
         break;
     case BROKER_STATE:
-        /* The descriptors behind the old numbers are closed: the numbers may come back as others. */
+        /* The descriptors behind the old numbers are closed: the numbers may come back as others.
+         */
         forget_broker_events(d);
         if (event->flags & BROKER_UP)
             on_up(d);

@@ -1,6 +1,8 @@
 /* Lending jobs to runners and taking them back: seats, depth, watches, runners that are gone. */
 #include "worker/dispatcher.h"
 
+#include "base/fault.h"
+
 #include <event2/event.h>
 #include <string.h>
 #include <unistd.h>
@@ -237,6 +239,9 @@ static void lend(struct dispatcher *d, struct seat *s, struct job *job)
     job->seat = s;
     s->lent_len++;
     inflight_move(job, &d->jobs.ready, &s->lent, JOB_LENT);
+    /* CRASH: after lending, before the runner has it all - the runners die too, take-over hands the
+     * job back */
+    FAULT_POINT("dispatcher.after-lend");
 }
 
 void lend_jobs(struct dispatcher *d)

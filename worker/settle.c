@@ -72,6 +72,7 @@ void settle_verdict(struct dispatcher *d, struct job *job, struct job_list *from
     job->settle.grave = BROKER_DEAD;
     job->settle.not_before_ms = 0;
     settle(d, job, from, job->early_acked ? SETTLE_STORE : table[v->outcome].kind);
+    /* CRASH: after a verdict arrived, before it is kept for long - as before-settle */
     FAULT_POINT("dispatcher.after-verdict");
 }
 
@@ -379,8 +380,15 @@ static void submit_kind(struct dispatcher *d, enum settle_kind kind,
             return;
         for (size_t i = 0; i < n; i++)
             jobs[i]->settle.submitted = true;
-        if (submit(d, jobs, n) == 0)
+        /* CRASH: after the verdict, before it is submitted - take-over runs the job again, recorded
+         * once */
+        FAULT_POINT("dispatcher.before-settle");
+        if (submit(d, jobs, n) == 0) {
+            /* CRASH: after it is submitted, before it is confirmed - done or not, the fence decides
+             * which */
+            FAULT_POINT("dispatcher.after-settle");
             continue;
+        }
         for (size_t i = 0; i < n; i++)
             retry_later(d, &jobs[i]->settle);
     } while (n == BATCH_MAX);
@@ -388,12 +396,10 @@ static void submit_kind(struct dispatcher *d, enum settle_kind kind,
 
 void settle_submit(struct dispatcher *d)
 {
-    FAULT_POINT("dispatcher.before-settle");
     submit_kind(d, SETTLE_FINISH, submit_finishes);
     submit_kind(d, SETTLE_RELEASE, submit_releases);
     submit_kind(d, SETTLE_BURY, submit_burials);
     submit_kind(d, SETTLE_STORE, submit_stores);
-    FAULT_POINT("dispatcher.after-settle");
 }
 
 /* ---- the answer ---- */
