@@ -672,6 +672,29 @@ static void dies_when_the_task_says_so(void **state)
     json_decref(args);
 }
 
+static void runs_the_example(void **state)
+{
+    static const char *const weather[] = {TEST_MODULE_DIR "/weather.so"};
+    const struct peer_options options = {weather, 1, false};
+    struct runner_peer p;
+    struct channel_verdict v;
+    json_t *doc;
+
+    (void)state;
+    peer_start(&p, &options);
+    peer_take(&p, CHANNEL_ROWS);
+    v = run(&p, "weather.windchill", "[-5]", "{\"kmh\": 30}", &doc);
+    assert_int_equal(v.outcome, CHANNEL_SUCCESS);
+    assert_true(json_real_value(json_object_get(doc, "result")) < -12.9);
+    assert_true(json_real_value(json_object_get(doc, "result")) > -13.1);
+    json_decref(doc);
+    v = run(&p, "weather.survey", "[-5, 0, 5]", "{}", &doc);
+    assert_int_equal(v.followups_len, 3);
+    check_member(doc, "result", "3");
+    json_decref(doc);
+    assert_int_equal(peer_stop(&p), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -695,6 +718,7 @@ int main(void)
         cmocka_unit_test(shows_the_request),
         cmocka_unit_test(obeys_the_soft_limit),
         cmocka_unit_test(dies_when_the_task_says_so),
+        cmocka_unit_test(runs_the_example),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
