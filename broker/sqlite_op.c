@@ -14,49 +14,34 @@ static size_t message_slices(struct broker_message *m, struct slice *out[FOLLOWU
     return FOLLOWUP_SLICES;
 }
 
-static size_t bury_slices(struct broker_bury *bury, struct slice *out[OP_SLICES])
-{
-    out[0] = &bury->cause;
-    out[1] = &bury->id;
-    out[2] = &bury->task;
-    out[3] = &bury->result_id;
-    out[4] = &bury->result;
-    return 5;
-}
-
-static size_t two(struct slice *first, struct slice *second, struct slice *out[OP_SLICES])
-{
-    out[0] = first;
-    out[1] = second;
-    return 2;
-}
+#define AT(member) offsetof(struct sqlite_op, member)
 
 /* The places of all borrowed texts of an op; those of follow-ups are apart. */
 static size_t op_slices(struct sqlite_op *op, struct slice *out[OP_SLICES])
 {
-    switch (op->kind) {
-    case SQLITE_OP_PUBLISH:
-        return message_slices(&op->publish, out);
-    case SQLITE_OP_NOTE:
-        return two(&op->note.result_id, &op->note.result, out);
-    case SQLITE_OP_FINISH:
-        return two(&op->finish.result_id, &op->finish.result, out);
-    case SQLITE_OP_RELEASE:
-        out[0] = &op->release.envelope;
-        return 1;
-    case SQLITE_OP_BURY:
-        return bury_slices(&op->bury, out);
-    case SQLITE_OP_STORE:
-        return two(&op->store.id, &op->store.result, out);
-    case SQLITE_OP_GET:
-    case SQLITE_OP_FORGET:
-        out[0] = &op->id.id;
-        return 1;
-    case SQLITE_OP_ASK:
-        return two(&op->ask.queue, &op->ask.handle, out);
-    default:
-        return 0;
-    }
+    static const struct {
+        size_t len;
+        size_t at[OP_SLICES];
+    } texts[SQLITE_OP_KINDS] = {
+        [SQLITE_OP_PUBLISH] = {4,
+                               {AT(publish.queue), AT(publish.envelope), AT(publish.token),
+                                AT(publish.id)}},
+        [SQLITE_OP_NOTE] = {2, {AT(note.result_id), AT(note.result)}},
+        [SQLITE_OP_FINISH] = {2, {AT(finish.result_id), AT(finish.result)}},
+        [SQLITE_OP_RELEASE] = {1, {AT(release.envelope)}},
+        [SQLITE_OP_BURY] = {5,
+                            {AT(bury.cause), AT(bury.id), AT(bury.task), AT(bury.result_id),
+                             AT(bury.result)}},
+        [SQLITE_OP_STORE] = {2, {AT(store.id), AT(store.result)}},
+        [SQLITE_OP_GET] = {1, {AT(id.id)}},
+        [SQLITE_OP_FORGET] = {1, {AT(id.id)}},
+        [SQLITE_OP_ASK] = {2, {AT(ask.queue), AT(ask.handle)}},
+    };
+    size_t n = texts[op->kind].len;
+
+    for (size_t i = 0; i < n; i++)
+        out[i] = (struct slice *)(void *)((char *)op + texts[op->kind].at[i]);
+    return n;
 }
 
 static size_t followups_len(const struct sqlite_op *op)
