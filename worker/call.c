@@ -41,6 +41,22 @@ static char *copy_text(const char *text)
     return text ? strdup(text) : NULL;
 }
 
+/* A copy that JSON can hold: text that is not UTF-8 keeps its ASCII. */
+static char *copy_utf8(const char *text)
+{
+    char *copy = copy_text(text);
+    json_t *valid = copy ? json_string(copy) : NULL;
+
+    if (copy && !valid) {
+        for (char *c = copy; *c; c++) {
+            if ((unsigned char)*c >= 0x80)
+                *c = '?';
+        }
+    }
+    json_decref(valid);
+    return copy;
+}
+
 /* One line in the worker's log about a request of the task that could not be met. Returns -1. */
 static int refuse(struct call *call, const char *what, const struct err *e)
 {
@@ -54,15 +70,23 @@ void call_fail(struct call *call, const char *type, const char *module, json_t *
 {
     struct call_record *r = decide(call, CALL_FAIL);
 
-    r->type = copy_text(type && *type ? type : "RuntimeError");
-    r->module = copy_text(module);
-    r->traceback = copy_text(traceback);
+    r->type = copy_utf8(type && *type ? type : "RuntimeError");
+    r->module = copy_utf8(module);
+    r->traceback = copy_utf8(traceback);
     r->value = messages ? messages : json_array();
     if (!json_is_array(r->value)) {
         json_t *list = json_pack("[o]", r->value);
 
         r->value = list;
     }
+}
+
+void call_fail_text(struct call *call, const char *type, const char *module, const char *text)
+{
+    char *copy = copy_utf8(text);
+
+    call_fail(call, type, module, json_string(copy), NULL);
+    free(copy);
 }
 
 int call_add_child(struct call *call, const char *id)
@@ -134,7 +158,7 @@ static struct canvas_sender sender_of(const struct call *call)
 
 static void not_implemented(struct call *call, const char *what)
 {
-    call_fail(call, "NotImplementedError", NULL, json_string(what), NULL);
+    call_fail_text(call, "NotImplementedError", NULL, what);
 }
 
 /* Encodes a signature into out. signature: taken. */
@@ -249,6 +273,16 @@ static int check_retry(const struct celeriac_retry *how, int64_t *eta_ms, struct
     return 0;
 }
 
+/* ["text"], whatever bytes the text has. */
+static json_t *text_list(const char *text)
+{
+    char *copy = copy_utf8(text);
+    json_t *list = json_pack("[s]", copy);
+
+    free(copy);
+    return list;
+}
+
 static int fn_retry(struct celeriac_call *base, const struct celeriac_retry *how_given)
 {
     struct call *call = call_of(base);
@@ -269,8 +303,8 @@ static int fn_retry(struct celeriac_call *base, const struct celeriac_retry *how
     r->kwargs = json_incref(how.kwargs);
     r->headers = json_incref(how.headers);
     if (how.exc_type) {
-        r->type = copy_text(how.exc_type);
-        r->value = how.exc_message ? json_pack("[s]", how.exc_message) : json_array();
+        r->type = copy_utf8(how.exc_type);
+        r->value = how.exc_message ? text_list(how.exc_message) : json_array();
     }
     return 0;
 }
@@ -374,8 +408,7 @@ int call_bind(struct call *call)
         return 0;
     if (params_bind(call->entry->params, call->base.task, call->base.args, call->base.kwargs,
                     &call->kwargs, &e) < 0) {
-        call_fail(call, e.code == ERR_NOMEM ? "MemoryError" : "TypeError", NULL,
-                  json_string(e.text), NULL);
+        call_fail_text(call, e.code == ERR_NOMEM ? "MemoryError" : "TypeError", NULL, e.text);
         return -1;
     }
     call->base.kwargs = call->kwargs;

@@ -87,6 +87,9 @@ void call_conclude(struct call *call, int returned, bool cancelled);
 void call_fail(struct call *call, const char *type, const char *module, json_t *messages,
                const char *traceback);
 
+/* The same with one text, which may have been cut in the middle of a character. */
+void call_fail_text(struct call *call, const char *type, const char *module, const char *text);
+
 /* Remembers a message that was sent on behalf of this call. */
 int call_add_child(struct call *call, const char *id);
 

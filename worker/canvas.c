@@ -78,6 +78,33 @@ static json_t *plain_options(const json_t *options)
     return copy;
 }
 
+/* Stamps: those of the signature's options, and where they are silent those of the job at hand.
+ * Puts both headers into the spec's (made anew in *headers, owned by the caller). */
+static void add_stamps(struct message_spec *spec, const json_t *options, const json_t *parent,
+                       json_t **headers)
+{
+    json_t *stamps = json_object(), *names = json_array(), *value;
+    const char *name;
+    size_t i;
+
+    json_array_foreach(json_object_get(options, "stamped_headers"), i, value)
+    {
+        if (json_is_string(value))
+            json_object_set(stamps, json_string_value(value),
+                            json_object_get(options, json_string_value(value)));
+    }
+    json_object_update_missing(stamps, json_object_get(parent, "stamps"));
+    json_object_foreach(stamps, name, value) json_array_append_new(names, json_string(name));
+    if (json_object_size(stamps)) {
+        *headers = spec->headers ? json_copy(spec->headers) : json_object();
+        json_object_set(*headers, "stamped_headers", names);
+        json_object_set(*headers, "stamps", stamps);
+        spec->headers = *headers;
+    }
+    json_decref(stamps);
+    json_decref(names);
+}
+
 /* [argument] + args. New reference. */
 static json_t *make_args(const json_t *signature, json_t *argument)
 {
@@ -98,7 +125,7 @@ int canvas_put(struct buf *out, json_t *signature, const struct canvas_sender *f
     const json_t *options = json_object_get(signature, "options");
     struct message_spec spec;
     int64_t not_before_ms;
-    json_t *plain, *embed;
+    json_t *plain, *embed, *headers = NULL;
     int rc = -1;
 
     if (check_single(signature, e) < 0)
@@ -115,12 +142,14 @@ int canvas_put(struct buf *out, json_t *signature, const struct canvas_sender *f
                                &not_before_ms, e) < 0)
         goto out;
     spec.embed = embed;
+    add_stamps(&spec, options, with->argument ? from->message->headers : NULL, &headers);
     if (with->group && !spec.group) {
         spec.group = with->group;
         spec.group_index = with->group_index;
     }
     rc = canvas_put_spec(out, &spec, not_before_ms, false, from->ids, e);
 out:
+    json_decref(headers);
     json_decref(plain);
     json_decref(embed);
     return rc;

@@ -193,7 +193,7 @@ static void make_failure(struct making *m)
 static void fail_instead(struct making *m, const char *type, const char *module,
                          const struct err *e)
 {
-    call_fail(m->call, type, module, json_string(e->text), NULL);
+    call_fail_text(m->call, type, module, e->text);
     make_failure(m);
 }
 
@@ -386,7 +386,7 @@ void verdict_make_poison(struct verdict *v, struct call *call, const char *cause
 {
     struct making m = begin(v, call, NULL);
 
-    call_fail(call, "DecodeError", "kombu.exceptions", json_string(cause), NULL);
+    call_fail_text(call, "DecodeError", "kombu.exceptions", cause);
     if (call->base.id)
         encode_or_die(&m, "FAILURE", exception_of(&call->record), true);
     v->out.outcome = CHANNEL_POISON;

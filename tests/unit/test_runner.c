@@ -206,6 +206,22 @@ static void words_failures_as_celery(void **state)
     end(&p);
 }
 
+static void survives_text_that_is_not_utf8(void **state)
+{
+    struct runner_peer p;
+    json_t *doc;
+
+    (void)state;
+    begin(&p);
+    run(&p, "probe.latin1", "[]", "{}", &doc);
+    check_member(doc, "result",
+                 "{\"exc_type\": \"Caf?Error\", \"exc_message\": [\"x\"], \"exc_module\": "
+                 "\"builtins\"}");
+    check_member(doc, "traceback", "\"line 1: caf?\"");
+    json_decref(doc);
+    end(&p);
+}
+
 static void rejects_requeues_ignores(void **state)
 {
     struct runner_peer p;
@@ -407,6 +423,39 @@ static void goes_on_with_the_chain(void **state)
     assert_int_equal(json_integer_value(json_array_get(m.args, 1)), 2);
     assert_int_equal(json_array_size(json_object_get(m.embed, "chain")), 1);
     message_release(&m);
+    json_decref(embed);
+    json_decref(args);
+    end(&p);
+}
+
+static void hands_stamps_on(void **state)
+{
+    struct runner_peer p;
+    json_t *args = json_pack("[i, i]", 1, 1), *doc;
+    json_t *embed = embed_of("{\"callbacks\": [{\"task\": \"noop\", \"options\": "
+                             "{\"stamped_headers\": [\"own\", \"both\"], "
+                             "\"own\": 1, \"both\": 2}}]}");
+    json_t *headers =
+        embed_of("{\"stamped_headers\": [\"k\", \"both\"], \"stamps\": {\"k\": \"v\", "
+                 "\"both\": 3}}");
+    struct message_spec spec;
+    struct channel_verdict v;
+    struct channel_followup f;
+    struct message m;
+
+    (void)state;
+    begin(&p);
+    spec = peer_spec(&p, "math.add", args, NULL);
+    spec.embed = embed;
+    spec.headers = headers;
+    v = run_spec(&p, &spec, &doc);
+    assert_int_equal(v.outcome, CHANNEL_SUCCESS);
+    json_decref(doc);
+    peer_followup(&v.followups, &f, &m);
+    check_member(m.headers, "stamps", "{\"own\": 1, \"both\": 2, \"k\": \"v\"}");
+    check_member(m.headers, "stamped_headers", "[\"own\", \"both\", \"k\"]");
+    message_release(&m);
+    json_decref(headers);
     json_decref(embed);
     json_decref(args);
     end(&p);
@@ -704,12 +753,14 @@ int main(void)
         cmocka_unit_test(measures_cpu_only_alone),
         cmocka_unit_test(answers_in_order),
         cmocka_unit_test(words_failures_as_celery),
+        cmocka_unit_test(survives_text_that_is_not_utf8),
         cmocka_unit_test(rejects_requeues_ignores),
         cmocka_unit_test(retries_under_the_same_id),
         cmocka_unit_test(gives_up_after_max_retries),
         cmocka_unit_test(revokes_what_expired),
         cmocka_unit_test(names_what_spoils_a_body),
         cmocka_unit_test(goes_on_with_the_chain),
+        cmocka_unit_test(hands_stamps_on),
         cmocka_unit_test(calls_back),
         cmocka_unit_test(fails_when_callbacks_make_no_sense),
         cmocka_unit_test(spawns_with_the_verdict),

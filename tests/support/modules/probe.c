@@ -72,6 +72,15 @@ static int run_replace(struct celeriac_call *call)
     return call->fn->replace(call, celeriac_signature("noop", NULL, NULL, NULL));
 }
 
+/* Text in another encoding, as a C library may hand it out. */
+static int run_latin1(struct celeriac_call *call)
+{
+    return call->fn->fail(call,
+                          "Caf\xe9"
+                          "Error",
+                          NULL, json_string("x"), "line 1: caf\xe9");
+}
+
 static int init_fails(void)
 {
     return -1;
@@ -86,6 +95,7 @@ static const struct celeriac_task rows[] = {
     {ROW("probe.progress", "", run_progress), .track_started = CELERIAC_YES},
     {ROW("probe.inspect", "x, y={\"a\": [1]}, *rest, z=2", run_inspect)},
     {ROW("probe.replace", NULL, run_replace)},
+    {ROW("probe.latin1", NULL, run_latin1)},
     {ROW("probe.init", NULL, run_replace), .init = init_fails},
     {ROW("probe.quiet", NULL, run_inspect), .ignore_result = CELERIAC_YES, .result_expires_s = 5},
 };
