@@ -167,6 +167,9 @@ struct celeriac_task {
     int ack_early;           /* unset: no: acknowledged with the result */
     int track_started;       /* unset: no */
     double result_expires_s; /* unset: the worker's --result-expires */
+    /* "10/s", "100/m", "5/h": at most that many starts per worker; what comes sooner waits in the
+     * broker. NULL: no limit. */
+    const char *rate;
 };
 
 /* What a shared object exports under the name `celeriac_module`. */

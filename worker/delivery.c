@@ -23,6 +23,7 @@ static int keep_names(struct job *job, const struct message *m)
 static void decide(struct dispatcher *d, struct job *job, const struct message *m)
 {
     const struct worker_config *w = d->config;
+    int64_t slot_ms;
 
     job->lost = m->lost;
     job->options = taskrows_find(&d->rows, m->task);
@@ -38,6 +39,11 @@ static void decide(struct dispatcher *d, struct job *job, const struct message *
         return;
     case POLICY_RUN:
         break;
+    }
+    slot_ms = policy_rate_ms(job->options, clock_wall_ms(d->clock));
+    if (slot_ms) {
+        settle_hand_back(d, job, NULL, slot_ms);
+        return;
     }
     job->soft_limit_s =
         policy_limit_s(m->soft_limit_s, job->options->soft_limit_s, w->soft_limit_s);

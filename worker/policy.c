@@ -10,6 +10,26 @@ enum policy_delivery policy_on_delivery(const struct message *m, const struct ta
     return options ? POLICY_RUN : POLICY_UNKNOWN;
 }
 
+int64_t policy_rate_ms(struct task_options *options, int64_t wall_ms)
+{
+    int64_t now_us = wall_ms * 1000;
+
+    if (options->rate_us <= 0)
+        return 0;
+    if (options->next_run_us <= now_us) {
+        /* A clock that stood still, or a long pause, is no credit for a burst. */
+        bool late = options->next_run_us + options->rate_us < now_us;
+
+        options->next_run_us = (late ? now_us : options->next_run_us) + options->rate_us;
+        return 0;
+    }
+    if (options->next_park_us < options->next_run_us)
+        options->next_park_us = options->next_run_us;
+    now_us = options->next_park_us;
+    options->next_park_us += options->rate_us;
+    return now_us / 1000 + 1;
+}
+
 bool policy_bury_lost(int64_t lost, int lost_max)
 {
     return lost >= lost_max;

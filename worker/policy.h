@@ -18,7 +18,10 @@ struct task_options {
     double soft_limit_s;
     double hard_limit_s;
     bool ack_early;
-    int64_t mean_us; /* moving average of the run time; 0: never ran here */
+    int64_t rate_us;      /* at least this long between two starts; 0: no limit */
+    int64_t mean_us;      /* moving average of the run time; 0: never ran here */
+    int64_t next_run_us;  /* rate limit, wall clock: the next start may be then */
+    int64_t next_park_us; /* and the first slot that no parked job was sent to */
 };
 
 enum policy_delivery {
@@ -31,6 +34,11 @@ enum policy_delivery {
 /* options: NULL when no row of that name exists. */
 enum policy_delivery policy_on_delivery(const struct message *m, const struct task_options *options,
                                         int64_t wall_ms);
+
+/* 0: a job of this task may start now, and the start is counted. Else the wall clock (ms) until
+ * which it is parked; parked jobs are sent to slots one behind the other, so that they do not come
+ * back all at once. */
+int64_t policy_rate_ms(struct task_options *options, int64_t wall_ms);
 
 /* True when a job that lost `lost` workers, this one included, is buried instead of handed back. */
 bool policy_bury_lost(int64_t lost, int lost_max);

@@ -63,11 +63,37 @@ static int copy_row(struct celeriac_task *to, const char *from, size_t stride, s
     return 0;
 }
 
+/* "10/s": microseconds between two starts. 0 for no limit, -1 for what is no rate. */
+static int64_t rate_us(const char *rate)
+{
+    static const struct {
+        char unit;
+        double us;
+    } units[] = {{'s', 1e6}, {'m', 60e6}, {'h', 3600e6}};
+    double count;
+    char *end;
+
+    if (!rate)
+        return 0;
+    count = strtod(rate, &end);
+    if (!(count > 0) || *end != '/')
+        return -1;
+    for (size_t i = 0; i < 3; i++) {
+        if (end[1] == units[i].unit && end[2] == '\0')
+            return (int64_t)(units[i].us / count);
+    }
+    return -1;
+}
+
 static int make_entry(struct registry_entry *entry, const char *row, size_t stride, struct err *e)
 {
     *entry = (struct registry_entry){.init_ok = false};
     if (copy_row(&entry->row, row, stride, e) < 0)
         return -1;
+    if (rate_us(entry->row.rate) < 0)
+        return err_set(e, ERR_OPERATOR,
+                       "task \"%s\": rate \"%s\" is none: write \"10/s\", \"100/m\" or \"5/h\"",
+                       entry->row.name, entry->row.rate);
     if (!entry->row.params)
         return 0;
     entry->params = params_parse(entry->row.params, e);
@@ -207,10 +233,11 @@ struct registry_entry *registry_find(struct registry *r, const char *name)
 
 static json_t *describe_row(const struct celeriac_task *row)
 {
-    return json_pack("{s:s, s:f, s:f, s:b, s:b, s:i}", "name", row->name, "soft_limit_s",
+    return json_pack("{s:s, s:f, s:f, s:b, s:b, s:i, s:I}", "name", row->name, "soft_limit_s",
                      row->soft_limit_s, "hard_limit_s", row->hard_limit_s, "ack_early",
                      row->ack_early == CELERIAC_YES, "track_started",
-                     row->track_started == CELERIAC_YES, "ignore_result", row->ignore_result);
+                     row->track_started == CELERIAC_YES, "ignore_result", row->ignore_result,
+                     "rate_us", (json_int_t)rate_us(row->rate));
 }
 
 static int add_bytes(const char *bytes, size_t len, void *out)

@@ -7,10 +7,10 @@
  * job that is not known to be short, when the input is empty, or 1 ms after the first of them. Time
  * limits come from outside: SIGUSR1 sets the flag that cancelled() reads and interrupts system
  * calls (no SA_RESTART); a task that then returns without a verdict, or with a failure,
- * fails with SoftTimeLimitExceeded; SIGKILL needs no help. Invariants: one verdict per job, in order;
- * end-of-file on the job channel ends the process with status 0 after the job at hand; the runner
- * owns nothing of ours but its two sockets, so it can be killed at any instruction. Fork rule:
- * runner_main is called in the child, after proc_child_setup.
+ * fails with SoftTimeLimitExceeded; SIGKILL needs no help. Invariants: one verdict per job, in
+ * order; end-of-file on the job channel ends the process with status 0 after the job at hand; the
+ * runner owns nothing of ours but its two sockets, so it can be killed at any instruction. Fork
+ * rule: runner_main is called in the child, after proc_child_setup.
  */
 #ifndef WORKER_RUNNER_H
 #define WORKER_RUNNER_H

@@ -62,6 +62,7 @@ static int merge_one(struct taskrows *t, json_t *item, struct err *e)
         return name ? err_nomem(e) : err_set(e, ERR_BUG, "a task row has no name");
     row->soft_limit_s = json_number_value(json_object_get(item, "soft_limit_s"));
     row->hard_limit_s = json_number_value(json_object_get(item, "hard_limit_s"));
+    row->rate_us = json_integer_value(json_object_get(item, "rate_us"));
     row->ack_early = json_is_true(json_object_get(item, "ack_early"));
     return 0;
 }

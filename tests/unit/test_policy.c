@@ -84,6 +84,25 @@ static void the_mean_follows_and_never_reaches_zero(void **state)
     assert_true(mean >= 1);
 }
 
+static void a_rate_spaces_starts_and_sends_the_rest_to_slots(void **state)
+{
+    struct task_options options = {.rate_us = 100000};
+
+    (void)state;
+    assert_int_equal(policy_rate_ms(&known, 5000), 0);
+    assert_int_equal(policy_rate_ms(&options, 5000), 0);
+    assert_int_equal(policy_rate_ms(&options, 5000), 5101);
+    assert_int_equal(policy_rate_ms(&options, 5001), 5201);
+    assert_int_equal(policy_rate_ms(&options, 5099), 5301);
+    /* Each comes back in its slot and may run. */
+    assert_int_equal(policy_rate_ms(&options, 5101), 0);
+    assert_int_equal(policy_rate_ms(&options, 5201), 0);
+    assert_int_equal(policy_rate_ms(&options, 5301), 0);
+    /* A long pause is no credit. */
+    assert_int_equal(policy_rate_ms(&options, 9000), 0);
+    assert_int_equal(policy_rate_ms(&options, 9000), 9101);
+}
+
 static struct job *put(struct seat *s, struct job *job, struct task_options *options)
 {
     job->options = options;
@@ -123,6 +142,7 @@ int main(void)
         cmocka_unit_test(only_known_short_tasks_share_a_runner),
         cmocka_unit_test(the_window_holds_twenty_milliseconds_of_work),
         cmocka_unit_test(the_mean_follows_and_never_reaches_zero),
+        cmocka_unit_test(a_rate_spaces_starts_and_sends_the_rest_to_slots),
         cmocka_unit_test(a_seat_takes_short_jobs_together_and_others_alone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
