@@ -1,13 +1,13 @@
 #include "app/etl.h"
 
-#include <dirent.h>
+#include <ftw.h>
 #include <inttypes.h>
 #include <jansson.h>
-#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "app/etl_jobs.h"
@@ -291,23 +291,13 @@ static int make_folder(struct calibration *calibration, struct err *e)
     return 0;
 }
 
-/* One level of folders below: the spool. */
-static void remove_folder(const char *folder, int depth)
+static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *where)
 {
-    DIR *dir = opendir(folder);
-    struct dirent *entry;
-    char path[PATH_MAX];
-
-    while (dir != NULL && (entry = readdir(dir)) != NULL) {
-        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
-            continue;
-        snprintf(path, sizeof(path), "%s/%s", folder, entry->d_name);
-        if (unlink(path) != 0 && depth > 0)
-            remove_folder(path, depth - 1);
-    }
-    if (dir != NULL)
-        closedir(dir);
-    rmdir(folder);
+    (void)st;
+    (void)type;
+    (void)where;
+    remove(path);
+    return 0;
 }
 
 /* The logs are recognised in a scratch database: the tasks want a generation. */
@@ -356,7 +346,7 @@ static int run_calibrate(struct command_context *ctx, const struct opt_values *v
     if (rc == 0)
         (ctx->output == COMMAND_JSON ? print_json : print_table)(&calibration, scalings);
     etl_set_release(&calibration.set);
-    remove_folder(calibration.folder, 1);
+    nftw(calibration.folder, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
     return rc == 0 ? EXITCODE_OK : command_fail(ctx, &e);
 }
 

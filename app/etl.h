@@ -11,7 +11,7 @@
 #include "base/command.h"
 #include "tasks/etl_err.h"
 
-#define ETL_CHUNK_LEN_DEFAULT "1048576"
+#define ETL_CHUNK_LEN_DEFAULT "2097152"
 #define ETL_DB_DEFAULT        "events.db"
 
 extern const struct command command_etl_load;
