@@ -32,6 +32,7 @@ struct contract_env {
     char result_url[256]; /* empty: results in the broker */
     int redis_pid;
     bool durable;
+    bool split; /* results elsewhere: what must then be looser is said in broker/split.c */
     bool trace;
     struct clock_fake fake;
     const struct clock *clock;

@@ -78,6 +78,7 @@ static struct contract_env *env_new(const struct backend *backend)
 #pragma GCC diagnostic pop
     clock_fake_init(&env->fake, 1795000000000);
     env->clock = backend->fake_clock ? &env->fake.base : clock_system();
+    env->split = backend->result_url[0] != '\0';
     if (backend->redis)
         start_redis(env);
     return env;
