@@ -1,11 +1,13 @@
-/* The client library on sqlite, with a worker of one thread at the other end. */
+/* The client library with a worker of one thread at the other end; argv[1]: sqlite or redis. */
 #include "tests/support/check.h"
 
 #include "broker/broker.h"
 #include "client/celeriac.h"
 #include "tests/support/echo_worker.h"
+#include "tests/support/redis_server.h"
 
 #include <jansson.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -13,9 +15,12 @@
 #define WAIT_MS 30000
 #define MANY    3000
 
+/* Where a test sends: a fresh queue file, or a redis-server of its own. */
 struct place {
     char directory[64];
-    char url[128];
+    const char *url;
+    char file_url[128];
+    struct redis_server redis;
 };
 
 static struct celeriac_error err;
@@ -33,7 +38,7 @@ static struct celeriac_error err;
             fail_msg("%s: got %d \"%s\"", #call, err.code, err.text);                              \
     } while (0)
 
-static int make_place(void **state)
+static int make_file(void **state)
 {
     struct place *p = calloc(1, sizeof(*p));
 
@@ -42,15 +47,16 @@ static int make_place(void **state)
     snprintf(p->directory, sizeof(p->directory), "/tmp/celeriac-client-XXXXXX");
     if (!mkdtemp(p->directory))
         return -1;
-    snprintf(p->url, sizeof(p->url), "sqlite:%s/q.db", p->directory);
+    snprintf(p->file_url, sizeof(p->file_url), "sqlite:%s/q.db", p->directory);
+    p->url = p->file_url;
     *state = p;
     return 0;
 }
 
-static int remove_place(void **state)
+static int remove_file(void **state)
 {
-    struct place *p = *state;
     static const char *const suffixes[] = {"", "-wal", "-shm", "-bell"};
+    struct place *p = *state;
     char path[128];
 
     for (size_t i = 0; i < sizeof(suffixes) / sizeof(*suffixes); i++) {
@@ -58,6 +64,26 @@ static int remove_place(void **state)
         unlink(path);
     }
     rmdir(p->directory);
+    free(p);
+    return 0;
+}
+
+static int make_server(void **state)
+{
+    struct place *p = calloc(1, sizeof(*p));
+
+    if (!p || redis_server_init(&p->redis) < 0 || redis_server_start(&p->redis) < 0)
+        return -1;
+    p->url = p->redis.url;
+    *state = p;
+    return 0;
+}
+
+static int remove_server(void **state)
+{
+    struct place *p = *state;
+
+    redis_server_release(&p->redis);
     free(p);
     return 0;
 }
@@ -351,21 +377,147 @@ static void refuses_bad_places(void **state)
     assert_null(celeriac_result_json("nonsense"));
 }
 
-#define TEST(f) cmocka_unit_test_setup_teardown(f, make_place, remove_place)
+/* --- outages, which only a server has --- */
 
-int main(void)
+static struct celeriac *open_patient(const struct place *p, int64_t timeout_ms)
+{
+    struct celeriac_options options = CELERIAC_OPTIONS_INIT;
+    struct celeriac *c;
+
+    options.timeout_ms = timeout_ms;
+    c = celeriac_open(p->url, &options, &err);
+    if (!c)
+        fail_msg("%s: %s", p->url, err.text);
+    return c;
+}
+
+static void fails_when_nobody_listens(void **state)
+{
+    struct celeriac_options options = CELERIAC_OPTIONS_INIT;
+    struct place *p = *state;
+
+    redis_server_stop(&p->redis, SIGTERM);
+    options.timeout_ms = 200;
+    assert_null(celeriac_open(p->url, &options, &err));
+    assert_int_equal(err.code, CELERIAC_UNREACHABLE);
+    assert_non_null(strstr(err.text, p->redis.socket));
+}
+
+struct reviver {
+    struct place *place;
+    pthread_t thread;
+    int result;
+};
+
+static void *start_again(void *user)
+{
+    struct reviver *r = user;
+
+    poll(NULL, 0, 300);
+    r->result = redis_server_start(&r->place->redis);
+    return NULL;
+}
+
+/* The server is killed, and comes back while the client sends: every task is there once. */
+static void sends_over_a_restart(void **state)
+{
+    struct place *p = *state;
+    struct celeriac *c = open_patient(p, 30000);
+    struct reviver reviver = {.place = p};
+    const char *tasks[50];
+    char ids[50][CELERIAC_ID_SIZE], id[CELERIAC_ID_SIZE];
+
+    for (size_t i = 0; i < 50; i++)
+        tasks[i] = "echo";
+    GOOD(celeriac_send(c, "echo", NULL, id, &err));
+    redis_server_stop(&p->redis, SIGKILL);
+    assert_int_equal(pthread_create(&reviver.thread, NULL, start_again, &reviver), 0);
+    GOOD(celeriac_send_many(c, tasks, NULL, 50, ids, &err));
+    pthread_join(reviver.thread, NULL);
+    assert_int_equal(reviver.result, 0);
+    GOOD(celeriac_send(c, "echo", NULL, id, &err));
+    assert_int_equal(waiting(p), 52);
+    celeriac_close(c);
+}
+
+static void waits_over_a_restart(void **state)
+{
+    struct place *p = *state;
+    struct celeriac *c = open_patient(p, 30000);
+    struct reviver reviver = {.place = p};
+    char id[CELERIAC_ID_SIZE], *document = NULL;
+    struct echo_worker w;
+
+    GOOD(celeriac_send(c, "echo", NULL, id, &err));
+    BAD(celeriac_wait(c, id, 50, &document, &err), CELERIAC_TIMEOUT, id);
+    redis_server_stop(&p->redis, SIGKILL);
+    assert_int_equal(pthread_create(&reviver.thread, NULL, start_again, &reviver), 0);
+    BAD(celeriac_wait(c, id, 100, &document, &err), CELERIAC_UNREACHABLE, "");
+    pthread_join(reviver.thread, NULL);
+    assert_int_equal(echo_worker_start(&w, p->url), 0);
+    GOOD(celeriac_wait(c, id, WAIT_MS, &document, &err));
+    assert_true(celeriac_succeeded(document));
+    celeriac_free(document);
+    echo_worker_stop(&w);
+    celeriac_close(c);
+}
+
+/* A server that hangs: an honest error in time, and the same id sent again is there once. */
+static void tells_a_hang_and_sends_again(void **state)
+{
+    struct place *p = *state;
+    struct celeriac *c = open_patient(p, 500);
+    struct celeriac_task_options how = CELERIAC_TASK_OPTIONS_INIT;
+    char id[CELERIAC_ID_SIZE], *document = NULL;
+
+    how.id = "only-once";
+    redis_server_signal(&p->redis, SIGSTOP);
+    BAD(celeriac_send(c, "echo", &how, id, &err), CELERIAC_UNREACHABLE, "");
+    assert_string_equal(id, "");
+    BAD(celeriac_get(c, "only-once", &document, &err), CELERIAC_UNREACHABLE, "");
+    redis_server_signal(&p->redis, SIGCONT);
+    celeriac_close(c);
+    c = open_patient(p, 30000);
+    GOOD(celeriac_send(c, "echo", &how, id, &err));
+    assert_int_equal(waiting(p), 1);
+    celeriac_close(c);
+}
+
+#define ON_FILE(f)   cmocka_unit_test_setup_teardown(f, make_file, remove_file)
+#define ON_SERVER(f) cmocka_unit_test_setup_teardown(f, make_server, remove_server)
+#define EVERYWHERE(ON)                                                                             \
+    ON(sends_and_waits), ON(tells_failures), ON(sends_and_awaits_many),                            \
+        ON(stops_waiting_when_told), ON(sends_an_id_once), ON(refuses_what_is_wrong),              \
+        ON(takes_shorter_options_of_older_programs), ON(serves_threads_with_a_client_each)
+
+static int run_on_file(void)
+{
+    const struct CMUnitTest tests[] = {EVERYWHERE(ON_FILE), ON_FILE(refuses_bad_places)};
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
+
+static int run_on_server(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(sends_and_waits),
-        TEST(tells_failures),
-        TEST(sends_and_awaits_many),
-        TEST(stops_waiting_when_told),
-        TEST(sends_an_id_once),
-        TEST(refuses_what_is_wrong),
-        TEST(takes_shorter_options_of_older_programs),
-        TEST(serves_threads_with_a_client_each),
-        TEST(refuses_bad_places),
+        EVERYWHERE(ON_SERVER),
+        ON_SERVER(fails_when_nobody_listens),
+        ON_SERVER(sends_over_a_restart),
+        ON_SERVER(waits_over_a_restart),
+        ON_SERVER(tells_a_hang_and_sends_again),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
+}
+
+int main(int argc, char **argv)
+{
+    struct redis_server probe;
+
+    if (argc < 2 || strcmp(argv[1], "redis") != 0)
+        return run_on_file();
+    if (redis_server_init(&probe) < 0)
+        return 77;
+    redis_server_release(&probe);
+    return run_on_server();
 }
