@@ -3,6 +3,17 @@ set(celeriac_valgrind valgrind -q --error-exitcode=97 --leak-check=full
     --errors-for-leak-kinds=definite --trace-children=yes
     --trace-children-skip=*/redis-server,*/redis-cli,*/python3*,*/sh)
 
+# celeriac_run_test(LABEL name timeout target [argument...]): a program of ours as a test, under valgrind when that is asked for.
+function(celeriac_run_test label name timeout target)
+    if(CELERIAC_VALGRIND)
+        math(EXPR timeout "${timeout} * 10")
+        add_test(NAME ${name} COMMAND ${celeriac_valgrind} $<TARGET_FILE:${target}> ${ARGN})
+    else()
+        add_test(NAME ${name} COMMAND ${target} ${ARGN})
+    endif()
+    set_tests_properties(${name} PROPERTIES LABELS ${label} TIMEOUT ${timeout})
+endfunction()
+
 # celeriac_test(LABEL name sources... [LIBS libraries...] [TIMEOUT seconds])
 # Builds one cmocka program and registers it with ctest under LABEL.
 function(celeriac_test label name)
@@ -14,13 +25,7 @@ function(celeriac_test label name)
     target_compile_definitions(${name} PRIVATE
         TEST_SOURCE_DIR="${PROJECT_SOURCE_DIR}/tests" TEST_BINARY_DIR="${PROJECT_BINARY_DIR}")
     target_link_libraries(${name} PRIVATE celeriac_flags ${ARG_LIBS} PkgConfig::CMOCKA)
-    if(CELERIAC_VALGRIND)
-        math(EXPR ARG_TIMEOUT "${ARG_TIMEOUT} * 10")
-        add_test(NAME ${name} COMMAND ${celeriac_valgrind} $<TARGET_FILE:${name}>)
-    else()
-        add_test(NAME ${name} COMMAND ${name})
-    endif()
-    set_tests_properties(${name} PROPERTIES LABELS ${label} TIMEOUT ${ARG_TIMEOUT})
+    celeriac_run_test(${label} ${name} ${ARG_TIMEOUT} ${name})
 endfunction()
 
 # celeriac_unit_test(name sources... [LIBS libraries...])
