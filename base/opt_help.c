@@ -61,7 +61,7 @@ static void help_row(struct buf *out, const struct opt_row *row, int columns)
     int at = help_left_side(out, row);
 
     buf_adds(&text, row->help);
-    if (row->choices)
+    if (row->kind == OPT_CHOICE)
         buf_addf(&text, " One of %s.", row->choices);
     if (row->fallback)
         buf_addf(&text, " Default: %s.", row->fallback);
@@ -113,6 +113,13 @@ static bool has_rows(const struct command *command)
     return command->opts[0] && command->opts[0]->name;
 }
 
+static void help_exit_status(struct buf *out)
+{
+    buf_adds(out, "\nExit status:\n");
+    for (int code = 0; exitcode_meaning((enum exitcode)code); code++)
+        buf_addf(out, "  %d  %s\n", code, exitcode_meaning((enum exitcode)code));
+}
+
 void command_help(struct buf *out, const struct command *command, const char *path, int columns)
 {
     help_usage(out, command, path);
@@ -135,4 +142,6 @@ void command_help(struct buf *out, const struct command *command, const char *pa
     opt_help(out, command_shared_rows(), columns);
     if (command->examples)
         buf_addf(out, "\nExamples:\n%s\n", command->examples);
+    if (!strchr(path, ' '))
+        help_exit_status(out);
 }

@@ -94,7 +94,7 @@ static void man_row(struct buf *out, const struct opt_row *row)
         buf_addf(out, " \\fI%s\\fR", row->arg);
     buf_adds(out, "\n");
     add_roff(out, row->help);
-    if (row->choices)
+    if (row->kind == OPT_CHOICE)
         buf_addf(out, " One of %s.", row->choices);
     if (row->fallback) {
         buf_adds(out, " Default: ");

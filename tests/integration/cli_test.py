@@ -236,6 +236,17 @@ class Bulk(Case):
         self.assertEqual(self.ok("call", "-", stdin=""), "")
         self.refused(2, r"--wait and --id do not go with '-'", "call", "-", "--wait", "1")
 
+    def test_progress_on_a_terminal(self):
+        master, slave = pty.openpty()
+        text = "".join(json.dumps({"task": "t"}) + "\n" for _ in range(1000))
+        done = subprocess.run([harness.program(), "-b", self.url, "call", "-"], input=text, stdout=subprocess.PIPE,
+                              stderr=slave, text=True)
+        os.close(slave)
+        shown = os.read(master, 65536).decode()
+        os.close(master)
+        self.assertEqual((done.returncode, len(done.stdout.split())), (0, 1000))
+        self.assertIn("1000 sent", shown)
+
     def test_a_slow_producer_is_served_at_once(self):
         process = subprocess.Popen([harness.program(), "-b", self.url, "call", "-"], stdin=subprocess.PIPE,
                                    stdout=subprocess.PIPE, text=True, bufsize=1)
@@ -387,6 +398,14 @@ class SqliteFaults(Case):
         holder.execute("ROLLBACK")
         holder.close()
         self.ok("call", "t")
+
+    def test_results_elsewhere(self):
+        other = f"sqlite:{self.directory}/results.db"
+        with harness.Worker(self.url, "--result-backend", other, "-c", "1"):
+            self.assertEqual(self.ok("--result-backend", other, "call", "math.add", "-a", "[1, 2]", "--id", "i", "--wait",
+                                     "30"), "3\n")
+        self.assertEqual(run("-b", self.url, "result", "i").returncode, 4)
+        self.assertEqual(run("-b", self.url, "--result-backend", "disabled://", "result", "i").returncode, 4)
 
     def test_bad_result_backend(self):
         self.refused(2, r"bogus", "--result-backend", "bogus:x", "status")
