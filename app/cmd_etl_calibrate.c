@@ -202,7 +202,7 @@ static int scale(struct calibration *calibration, const struct mode *mode, struc
     const int runners[2] = {1, calibration->runners};
 
     for (int i = 0; i < 2; i++) {
-        struct etl_totals totals;
+        struct etl_totals totals = {0};
         double cpu_s = 0;
 
         if (i == 1 && calibration->runners == 1) {

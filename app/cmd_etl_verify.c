@@ -153,15 +153,14 @@ static int finish(struct verification *run)
 /* Without arguments: every log that the database knows. */
 static int check_known(struct verification *run)
 {
+    struct etl_paths paths;
     struct etl_err err;
-    char **paths;
-    size_t len;
 
-    if (etl_verify_paths(run->db, &paths, &len, &err) != 0)
+    if (etl_paths_read(&paths, run->db, &err) != 0)
         return etl_fail(run->ctx, &err);
-    for (size_t i = 0; i < len; i++)
-        check(run, paths[i]);
-    etl_verify_free(paths, len);
+    for (size_t i = 0; i < paths.len; i++)
+        check(run, paths.items[i]);
+    etl_paths_release(&paths);
     return finish(run);
 }
 
@@ -177,12 +176,11 @@ static int check_named(struct verification *run, int argc, char **argv)
 /* A database that is not there must not be made by looking at it. */
 static int probe(const char *db, struct etl_err *err)
 {
-    char **paths;
-    size_t len;
+    struct etl_paths paths;
 
-    if (etl_verify_paths(db, &paths, &len, err) != 0)
+    if (etl_paths_read(&paths, db, err) != 0)
         return -1;
-    etl_verify_free(paths, len);
+    etl_paths_release(&paths);
     return 0;
 }
 

@@ -56,9 +56,9 @@ static int send_some(struct etl_jobs *jobs, size_t first, size_t n, struct err *
         size_t round = (first + i) / jobs->set->parts_len;
         const char *db = jobs->options->dbs != NULL ? jobs->options->dbs[round] : NULL;
 
+        kwargs[i] = etl_set_kwargs(jobs->set, (first + i) % jobs->set->parts_len, db);
         how[i] = (struct celeriac_task_options)CELERIAC_TASK_OPTIONS_INIT;
-        how[i].kwargs_json = kwargs[i] =
-            etl_set_kwargs(jobs->set, (first + i) % jobs->set->parts_len, db);
+        how[i].kwargs_json = kwargs[i];
         how[i].queue = jobs->options->queue;
         hows[i] = &how[i];
         names[i] = jobs->options->task;
@@ -99,8 +99,8 @@ static struct etl_runner *runner_of(struct etl_totals *totals, int64_t pid)
     if (grown == NULL)
         return NULL;
     totals->runners = grown;
-    grown[totals->runners_len] = (struct etl_runner){.pid = pid};
-    return &grown[totals->runners_len++];
+    totals->runners[totals->runners_len] = (struct etl_runner){.pid = pid};
+    return &totals->runners[totals->runners_len++];
 }
 
 static void add_cost(struct etl_totals *totals, const json_t *result)

@@ -114,7 +114,7 @@ int etl_spool_unpack(int fd, const char *path, const char *folder, char **spoole
     if (mkdir(folder, 0700) != 0 && errno != EEXIST)
         return etl_err_set(err, ETL_ERR_SPACE, "%s: cannot make the spool folder: %s", folder,
                            strerror(errno));
-    if (spool_name(fd, path, folder, spooled, err) != 0)
+    if (spool_name(fd, path, folder, spooled, err) != 0 || *spooled == NULL)
         return -1;
     if (access(*spooled, R_OK) == 0)
         return 0;

@@ -199,52 +199,54 @@ int etl_verify(const char *db, const struct etl_source *source, const struct etl
     return rc;
 }
 
-static int take_paths(struct etl_db *db, sqlite3_stmt *stmt, char ***paths, size_t *len,
-                      struct etl_err *err)
+static int add_path(struct etl_paths *paths, const char *text, struct etl_err *err)
 {
-    int code;
+    char *copy = strdup(text != NULL ? text : "");
+    char **grown = realloc(paths->items, (paths->len + 1) * sizeof(*grown));
 
-    while ((code = sqlite3_step(stmt)) == SQLITE_ROW) {
-        const char *text = (const char *)sqlite3_column_text(stmt, 0);
-        char **grown = realloc(*paths, (*len + 1) * sizeof(**paths));
-
-        if (grown == NULL || text == NULL)
-            return etl_err_set(err, ETL_ERR_MEMORY, "out of memory");
-        *paths = grown;
-        grown[*len] = strdup(text);
-        if (grown[*len] == NULL)
-            return etl_err_set(err, ETL_ERR_MEMORY, "out of memory");
-        (*len)++;
+    if (grown != NULL)
+        paths->items = grown;
+    if (grown == NULL || copy == NULL) {
+        free(copy);
+        return etl_err_set(err, ETL_ERR_MEMORY, "out of memory");
     }
-    return code == SQLITE_DONE ? 0 : etl_db_fail(db, "read", err);
+    paths->items[paths->len++] = copy;
+    return 0;
 }
 
-int etl_verify_paths(const char *path, char ***paths, size_t *len, struct etl_err *err)
+static int take_paths(struct etl_db *db, struct etl_paths *paths, struct etl_err *err)
 {
-    struct etl_db db;
     sqlite3_stmt *stmt = NULL;
-    int rc;
+    int code = SQLITE_DONE;
+    int rc = etl_db_prepare(db, paths_sql, &stmt, err);
 
-    *paths = NULL;
-    *len = 0;
-    if (etl_db_open(&db, path, ETL_DB_READ, BUSY_MS, err) != 0)
-        return -1;
-    rc = etl_db_prepare(&db, paths_sql, &stmt, err);
-    if (rc == 0)
-        rc = take_paths(&db, stmt, paths, len, err);
+    while (rc == 0 && (code = sqlite3_step(stmt)) == SQLITE_ROW)
+        rc = add_path(paths, (const char *)sqlite3_column_text(stmt, 0), err);
+    if (rc == 0 && code != SQLITE_DONE)
+        rc = etl_db_fail(db, "read", err);
     sqlite3_finalize(stmt);
-    etl_db_close(&db);
-    if (rc != 0) {
-        etl_verify_free(*paths, *len);
-        *paths = NULL;
-        *len = 0;
-    }
     return rc;
 }
 
-void etl_verify_free(char **paths, size_t len)
+int etl_paths_read(struct etl_paths *paths, const char *path, struct etl_err *err)
 {
-    for (size_t i = 0; i < len; i++)
-        free(paths[i]);
-    free(paths);
+    struct etl_db db;
+    int rc;
+
+    memset(paths, 0, sizeof(*paths));
+    if (etl_db_open(&db, path, ETL_DB_READ, BUSY_MS, err) != 0)
+        return -1;
+    rc = take_paths(&db, paths, err);
+    etl_db_close(&db);
+    if (rc != 0)
+        etl_paths_release(paths);
+    return rc;
+}
+
+void etl_paths_release(struct etl_paths *paths)
+{
+    for (size_t i = 0; i < paths->len; i++)
+        free(paths->items[i]);
+    free(paths->items);
+    memset(paths, 0, sizeof(*paths));
 }

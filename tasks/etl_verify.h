@@ -37,9 +37,13 @@ static inline bool etl_verdict_is_clean(const struct etl_verdict *verdict)
 int etl_verify(const char *db, const struct etl_source *source, const struct etl_place *place,
                struct etl_verdict *verdict, struct etl_err *err);
 
-/* The paths of all logs that were loaded, without repetition; *paths and its strings: owned by the
- * caller, freed with etl_verify_free. */
-int etl_verify_paths(const char *db, char ***paths, size_t *len, struct etl_err *err);
-void etl_verify_free(char **paths, size_t len);
+/* The paths of all logs that were loaded, without repetition. */
+struct etl_paths {
+    char **items; /* owned, like the strings */
+    size_t len;
+};
+
+int etl_paths_read(struct etl_paths *paths, const char *db, struct etl_err *err);
+void etl_paths_release(struct etl_paths *paths);
 
 #endif

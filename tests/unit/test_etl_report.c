@@ -150,18 +150,17 @@ static void an_unknown_log_is_said_to_be_unknown(void **state)
 static void loaded_logs_are_listed_once(void **state)
 {
     struct etl_fixture *f = *state;
+    struct etl_paths paths;
     struct etl_err err;
-    char **paths;
-    size_t len;
 
     etl_write_text(f->log, log_text);
     load(f);
     etl_write_text(f->log, "another generation\n");
     load(f);
-    assert_int_equal(etl_verify_paths(f->db, &paths, &len, &err), 0);
-    assert_int_equal(len, 1);
-    assert_string_equal(paths[0], f->log);
-    etl_verify_free(paths, len);
+    assert_int_equal(etl_paths_read(&paths, f->db, &err), 0);
+    assert_int_equal(paths.len, 1);
+    assert_string_equal(paths.items[0], f->log);
+    etl_paths_release(&paths);
 }
 
 #define WITH_FOLDER(test)                                                                          \
