@@ -1,0 +1,141 @@
+#!/usr/bin/python3
+"""Kills the process that passes each named crash point and checks that nothing is lost or recorded twice.
+
+usage: crash_points.py SOURCE_DIR sqlite|redis [NAME...]
+
+The names are read from the source (FAULT_POINT); a point of one backend is tried on that backend only. A fresh queue gets
+50 jobs, the first process of the worker that passes the point dies there, and all jobs must end in SUCCESS exactly once.
+A point that this work does not pass is tried at the publishing command; one that nobody passes is a failure unless
+ELSEWHERE names the test that has it.
+"""
+import contextlib
+import pathlib
+import re
+import sys
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+from harness import (Worker, broker, call, call_many, celeriac, result, totals, unaccounted, wait_until)  # noqa: E402
+
+JOBS = 50
+BACKENDS = ("sqlite", "redis", "amqp", "memory")
+
+# Points that need a special situation, and the test that makes it.
+ELSEWHERE = {}
+
+
+def points(source, kind):
+    """Every name in the source that can be passed with this backend."""
+    found = set()
+    for folder in ("base", "broker", "worker", "client", "app"):
+        for path in (source / folder).glob("*.c"):
+            found.update(re.findall(r'FAULT_POINT\("([^"]+)"\)', path.read_text()))
+    return sorted(name for name in found if name.split(".")[0] not in BACKENDS or name.split(".")[0] == kind)
+
+
+def jobs():
+    """Short jobs, some a little later, some that take a while, so that every path of the worker is passed."""
+    lines = [{"task": "math.add", "args": [n, 1]} for n in range(JOBS - 10)]
+    lines += [{"task": "math.add", "args": [n, 1], "countdown": 0.3} for n in range(5)]
+    lines += [{"task": "sleep", "args": [0.15]} for n in range(5)]
+    return lines
+
+
+def fault(name, directory):
+    """The environment in which one process dies at the point, and the file that goes away when it did."""
+    flag = pathlib.Path(directory, "fault")
+    flag.touch()
+    return flag, {"CELERIAC_FAULT": name, "CELERIAC_FAULT_FILE": str(flag)}
+
+
+class Alive:
+    """Keeps a worker running: starts another when its supervisor is gone, as an init system would."""
+
+    def __init__(self, url, directory, env):
+        self.worker = Worker(url, "-c", "2", "--lease", "2", log=f"{directory}/worker.log", env=env)
+        self.restarts = 0
+
+    def __enter__(self):
+        self.worker.start(ready=False)
+        return self
+
+    def __exit__(self, *exc):
+        self.worker.__exit__(*exc)
+
+    def look(self):
+        if self.worker.process.poll() is not None:
+            self.restarts += 1
+            self.worker.start(ready=False)
+
+
+def at_worker(name, kind):
+    """True when a process of the worker died at the point; fails when a job was lost or recorded twice."""
+    with broker(kind) as (url, directory):
+        ids = call_many(url, jobs())
+        assert len(set(ids)) == JOBS, f"{len(ids)} ids"
+        flag, env = fault(name, directory)
+        with Alive(url, directory, env) as alive:
+            def drained():
+                alive.look()
+                return totals(url)["succeeded"] >= JOBS
+            try:
+                wait_until(drained, f"{JOBS} results after a death at {name}")
+                # Whatever was resent must be refused, so look once more when the leases had time to return.
+                wait_until(lambda: totals(url)["leased"] == 0, "the last lease")
+                check(url, ids)
+            except AssertionError:
+                sys.stderr.write(f"{totals(url)}\n{alive.worker.log()[-6000:]}")
+                raise
+        check(url, ids)
+        return not flag.exists()
+
+
+def check(url, ids):
+    t = totals(url)
+    assert t["published"] == JOBS and t["succeeded"] == JOBS and unaccounted(t) == 0, t
+    states = [result(url, task_id)["status"] for task_id in ids[:3] + ids[-3:]]
+    assert set(states) == {"SUCCESS"}, states
+
+
+def at_call(name, kind):
+    """True when `call` died at the point; the same call again must leave exactly one job."""
+    with broker(kind) as (url, directory):
+        flag, env = fault(name, directory)
+        done = celeriac(url, "call", "math.add", "-a", "[2, 3]", "--id", "call-at-" + name[:28], env=env)
+        if flag.exists():
+            return False
+        assert done.returncode == -9, done
+        call(url, "math.add", 2, 3, id="call-at-" + name[:28])
+        with Worker(url, "-c", "1") as worker:
+            assert result(url, "call-at-" + name[:28], wait_s=30)["status"] == "SUCCESS"
+            wait_until(lambda: totals(url)["leased"] == 0, "the last lease")
+            assert worker.process.poll() is None
+        t = totals(url)
+        assert t["published"] == 1 and t["succeeded"] == 1 and unaccounted(t) == 0, t
+        return True
+
+
+def try_point(name, kind):
+    began = time.monotonic()
+    where = [role for role, attempt in (("worker", at_worker), ("call", at_call)) if attempt(name, kind)]
+    if not where and name not in ELSEWHERE:
+        raise AssertionError("no process passed it")
+    print(f"ok      {name}: died in {' and in '.join(where) or ELSEWHERE[name]}, {time.monotonic() - began:.1f} s",
+          flush=True)
+
+
+def main():
+    source, kind, names = pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3:]
+    failed = 0
+    for name in names or points(source, kind):
+        try:
+            try_point(name, kind)
+        except AssertionError as error:
+            failed += 1
+            print(f"FAILED  {name}: {error}", flush=True)
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(BrokenPipeError):
+        main()
