@@ -5,11 +5,13 @@
 #include "client/sigpipe.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #define RETRY_BASE_MS 50
 #define RETRY_MAX_MS  1000
 
-enum ask_state { ASK_NEW, ASK_ASKED, ASK_DONE };
+enum ask_state { ASK_NEW, ASK_ASKED, ASK_DONE, ASK_TWIN };
+
 enum ask_kind { ASK_GET, ASK_WATCH, ASK_FORGET };
 
 /* One question per id, in whatever kind of answer. */
@@ -20,6 +22,7 @@ struct asking {
     size_t n;
     uint64_t tag; /* of ids[0] */
     unsigned char *states;
+    size_t *twins; /* of an id that is given again: where; else n. Brokers hear of each id once */
     size_t open;
     results_fn *on_result;
     void *user;
@@ -38,10 +41,12 @@ static bool may_pass(enum err_code code)
 
 static void done(struct asking *a, size_t index, struct slice document)
 {
-    a->states[index] = ASK_DONE;
-    a->open--;
-    if (a->on_result && !a->stopped)
-        a->stopped = a->on_result(a->user, index, document) != 0;
+    for (; index < a->n; index = a->twins[index]) {
+        a->states[index] = ASK_DONE;
+        a->open--;
+        if (a->on_result && !a->stopped)
+            a->stopped = a->on_result(a->user, index, document) != 0;
+    }
 }
 
 static void failed(struct asking *a, size_t index, const struct err *err)
@@ -146,13 +151,47 @@ static void unwatch(struct asking *a)
     sigpipe_leave(&guard);
 }
 
-static int ask_all(struct asking *a, int64_t deadline_ms, struct err *e)
+static int compare_ids(const void *x, const void *y, void *user)
 {
-    int status;
+    const struct asking *a = user;
+    size_t i = *(const size_t *)x, j = *(const size_t *)y;
+    int order = strcmp(a->ids[i], a->ids[j]);
+
+    return order ? order : (i > j) - (i < j);
+}
+
+/* Chains equal ids together; all but the first are twins, which are not asked about. */
+static int find_twins(struct asking *a, struct err *e)
+{
+    size_t *order = calloc(a->n + 1, sizeof(*order));
 
     a->states = calloc(a->n + 1, 1);
-    if (!a->states)
+    a->twins = calloc(a->n + 1, sizeof(*a->twins));
+    if (!order || !a->states || !a->twins) {
+        free(order);
         return err_nomem(e);
+    }
+    for (size_t i = 0; i < a->n; i++) {
+        order[i] = i;
+        a->twins[i] = a->n;
+    }
+    qsort_r(order, a->n, sizeof(*order), compare_ids, a);
+    for (size_t i = 1; i < a->n; i++) {
+        if (strcmp(a->ids[order[i - 1]], a->ids[order[i]]) == 0) {
+            a->twins[order[i - 1]] = order[i];
+            a->states[order[i]] = ASK_TWIN;
+        }
+    }
+    free(order);
+    return 0;
+}
+
+static int ask_all(struct asking *a, int64_t deadline_ms, struct err *e)
+{
+    int status = find_twins(a, e);
+
+    if (status < 0)
+        goto out;
     a->tag = session_tags(a->s, a->n);
     a->open = a->n;
     status = ask_new(a, e);
@@ -165,7 +204,9 @@ static int ask_all(struct asking *a, int64_t deadline_ms, struct err *e)
         status = err_set(e, a->err.code, "%s", a->err.text);
     if (a->kind == ASK_WATCH)
         unwatch(a);
+out:
     free(a->states);
+    free(a->twins);
     return status;
 }
 

@@ -216,6 +216,26 @@ static void stops_waiting_when_told(void **state)
     celeriac_close(c);
 }
 
+/* An id may be given more than once: each place gets the document. */
+static void awaits_an_id_given_twice(void **state)
+{
+    struct place *p = *state;
+    struct celeriac *c = open_client(p);
+    struct seen *seen = calloc(1, sizeof(*seen));
+    char a[CELERIAC_ID_SIZE], b[CELERIAC_ID_SIZE];
+    const char *const ids[] = {a, b, a, a};
+    struct echo_worker w;
+
+    GOOD(celeriac_send(c, "echo", NULL, a, &err));
+    GOOD(celeriac_send(c, "echo", NULL, b, &err));
+    assert_int_equal(echo_worker_start(&w, p->url), 0);
+    GOOD(celeriac_wait_many(c, ids, 4, WAIT_MS, mark, seen, &err));
+    assert_int_equal(seen->n, 4);
+    echo_worker_stop(&w);
+    celeriac_close(c);
+    free(seen);
+}
+
 /* How many messages wait, by asking the broker itself. */
 static int64_t waiting(const struct place *p)
 {
@@ -487,8 +507,9 @@ static void tells_a_hang_and_sends_again(void **state)
 #define ON_SERVER(f) cmocka_unit_test_setup_teardown(f, make_server, remove_server)
 #define EVERYWHERE(ON)                                                                             \
     ON(sends_and_waits), ON(tells_failures), ON(sends_and_awaits_many),                            \
-        ON(stops_waiting_when_told), ON(sends_an_id_once), ON(refuses_what_is_wrong),              \
-        ON(takes_shorter_options_of_older_programs), ON(serves_threads_with_a_client_each)
+        ON(awaits_an_id_given_twice), ON(stops_waiting_when_told), ON(sends_an_id_once),           \
+        ON(refuses_what_is_wrong), ON(takes_shorter_options_of_older_programs),                    \
+        ON(serves_threads_with_a_client_each)
 
 static int run_on_file(void)
 {
