@@ -26,9 +26,14 @@ static const char no_amqp[] = "RabbitMQ is not in this version: use redis:// or 
 static const char no_jobs[] = "it stores nothing and can only be a result backend";
 
 static const struct scheme schemes[] = {
-    {"memory", memory_open, NULL, NULL}, {"sqlite", sqlite_open, NULL, NULL},
-    {"rediss", NULL, NULL, no_tls},      {"amqp", NULL, NULL, no_amqp},
-    {"amqps", NULL, NULL, no_amqp},      {"disabled", NULL, NULL, no_jobs},
+    {"memory", memory_open, NULL, NULL},
+    {"sqlite", sqlite_open, NULL, NULL},
+    {"redis", redis_open, redis_same_place, NULL},
+    {"redis+socket", redis_open, redis_same_place, NULL},
+    {"rediss", NULL, NULL, no_tls},
+    {"amqp", NULL, NULL, no_amqp},
+    {"amqps", NULL, NULL, no_amqp},
+    {"disabled", NULL, NULL, no_jobs},
 };
 #define SCHEMES (sizeof(schemes) / sizeof(schemes[0]))
 

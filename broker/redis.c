@@ -1,0 +1,582 @@
+#include "broker/redis.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define DEFAULT_PORT          6379
+#define DEFAULT_VISIBILITY_MS 3600000
+#define BATCH_ITEMS           128
+#define BATCH_BYTES           (256u << 10)
+#define CLOSE_MS              2000
+
+/* --- requests --- */
+
+struct redis_request *redis_new(struct redis_broker *b, const struct redis_op *op,
+                                enum redis_script_id script, struct err *e)
+{
+    struct redis_request *r = redis_request_new(op, script);
+
+    (void)b;
+    if (!r)
+        err_nomem(e);
+    return r;
+}
+
+int redis_submit(struct redis_broker *b, struct redis_request *r, struct err *e)
+{
+    if (redis_request_broken(r)) {
+        redis_request_free(r);
+        return err_nomem(e);
+    }
+    redis_conn_submit(&b->main, r);
+    return 0;
+}
+
+struct redis_request *redis_batch(struct redis_broker *b, const struct redis_op *op,
+                                  enum redis_script_id script, bool *fresh, struct err *e)
+{
+    struct redis_request *tail = b->main.waiting.tail;
+
+    *fresh = false;
+    if (tail && tail->op == op && tail->tries == 0 && tail->items_len < BATCH_ITEMS &&
+        redis_request_size(tail) < BATCH_BYTES)
+        return tail;
+    *fresh = true;
+    return redis_new(b, op, script, e);
+}
+
+void redis_fail_items(void *owner, struct redis_request *r, const struct err *why)
+{
+    struct redis_broker *b = owner;
+
+    for (size_t i = 0; i < r->items_len; i++)
+        event_queue_fail(&b->events, r->items[i].tag, why);
+}
+
+void redis_refuse(struct redis_broker *b, uint64_t tag)
+{
+    event_queue_done(&b->events, BROKER_REFUSED, tag, 0);
+}
+
+void redis_arg_dbs(struct redis_broker *b, struct redis_request *r)
+{
+    redis_args(r, b->db);
+    redis_args(r, b->result_db);
+}
+
+void redis_arg_score(struct redis_request *r, int64_t wall_ms)
+{
+    char text[32];
+
+    snprintf(text, sizeof(text), "%" PRId64 ".%03d", wall_ms / 1000, (int)(wall_ms % 1000));
+    redis_args(r, text);
+}
+
+void redis_arg_px(struct redis_broker *b, struct redis_request *r, int64_t expires_ms)
+{
+    if (expires_ms == 0)
+        expires_ms = b->result_expires_ms;
+    redis_argi(r, expires_ms < 0 ? 0 : expires_ms);
+}
+
+bool redis_arg_field(struct redis_broker *b, struct redis_request *r,
+                     const struct redis_lease *lease)
+{
+    struct buf field = BUF_INIT;
+
+    if (lease->queue >= b->queues_len || lease->fence == 0)
+        return false;
+    redis_field(&field, b->node, lease);
+    redis_arg(r, buf_slice(&field));
+    if (field.failed)
+        r->args.failed = true;
+    buf_release(&field);
+    return true;
+}
+
+struct slice redis_slice(const redisReply *reply)
+{
+    if (!reply || (reply->type != REDIS_REPLY_STRING && reply->type != REDIS_REPLY_STATUS &&
+                   reply->type != REDIS_REPLY_ERROR))
+        return (struct slice){NULL, 0};
+    return slice_make(reply->str, reply->len);
+}
+
+const redisReply *redis_at(const redisReply *array, size_t i)
+{
+    static const redisReply nil = {.type = REDIS_REPLY_NIL};
+
+    if (array->type != REDIS_REPLY_ARRAY || i >= array->elements)
+        return &nil;
+    return array->element[i];
+}
+
+void redis_text_err(struct redis_broker *b, struct err *e, const redisReply *reply)
+{
+    struct slice text = redis_slice(reply);
+
+    err_set(e, text.ptr ? redis_classify(text.ptr) : ERR_BUG, "redis at %s: %.*s", b->address.shown,
+            SLICE_ARG(text));
+}
+
+/* --- the working connection --- */
+
+static void greeted(void *owner, struct redis_request *r, const redisReply *reply)
+{
+    (void)owner;
+    (void)r;
+    (void)reply;
+}
+
+static void greet_failed(void *owner, struct redis_request *r, const struct err *why)
+{
+    struct redis_conn *c = r->state;
+
+    (void)owner;
+    c->broken = *why;
+    if (why->code == ERR_BUG)
+        c->broken.code = ERR_OPERATOR;
+}
+
+static const struct redis_op op_must = {
+    .name = "greeting", .done = greeted, .failed = greet_failed, .once = true};
+static const struct redis_op op_may = {.name = "greeting", .done = greeted, .once = true};
+
+void redis_greet(struct redis_conn *c, bool must, const char *const *words)
+{
+    struct redis_request *r = redis_request_new(must ? &op_must : &op_may, REDIS_PLAIN);
+
+    if (!r)
+        return;
+    r->state = c;
+    for (; *words; words++)
+        redis_key(r, slice_of(*words));
+    redis_conn_greet(c, r);
+}
+
+void redis_greet_auth(struct redis_conn *c)
+{
+    const struct redis_address *a = c->address;
+
+    if (a->password && a->user)
+        redis_greet(c, true, (const char *[]){"AUTH", a->user, a->password, NULL});
+    else if (a->password)
+        redis_greet(c, true, (const char *[]){"AUTH", a->password, NULL});
+}
+
+static void main_greet(void *owner, struct redis_conn *c)
+{
+    struct redis_broker *b = owner;
+
+    redis_greet_auth(c);
+    redis_greet(c, true, (const char *[]){"SELECT", b->db, NULL});
+    redis_greet(c, false, (const char *[]){"CLIENT", "SETNAME", "celeriac", NULL});
+    for (int i = 0; i < REDIS_SCRIPTS; i++)
+        redis_greet(
+            c, true,
+            (const char *[]){"SCRIPT", "LOAD", redis_script_text((enum redis_script_id)i), NULL});
+}
+
+static void tell_up(struct redis_broker *b)
+{
+    event_queue_done(&b->events, BROKER_STATE, 0, BROKER_UP);
+    b->told = true;
+    b->up = true;
+}
+
+static void tell_down(struct redis_broker *b, const struct err *why)
+{
+    struct broker_event event = {.kind = BROKER_STATE, .err = why};
+
+    if (b->told && !b->up && why->code != ERR_OPERATOR)
+        return; /* said once */
+    event_queue_push(&b->events, &event);
+    b->told = true;
+    b->up = false;
+}
+
+static void main_ready(void *owner, struct redis_conn *c)
+{
+    struct redis_broker *b = owner;
+
+    (void)c;
+    if (!b->up)
+        tell_up(b);
+    buf_clear(&b->declared);
+    for (size_t i = 0; i < b->queues_len; i++)
+        redis_declare(b, slice_of(b->queues[i].name));
+    redis_bell_track(b);
+    if (b->queues_len && !b->closing)
+        redis_recover(b);
+    b->tick_at_ms = clock_mono_ms(b->clock) + REDIS_TICK_MS;
+    if (b->queues_len)
+        redis_look_due(b);
+}
+
+static void main_down(void *owner, struct redis_conn *c, const struct err *why)
+{
+    struct redis_broker *b = owner;
+
+    (void)c;
+    tell_down(b, why);
+    b->armed = false;
+    b->fetching = false;
+    b->recovering = false;
+    b->recovered = false;
+    b->looking_due = false;
+    b->sweeping = false;
+    b->due_at_ms = CLOCK_NEVER;
+}
+
+/* "Not now", and that it is over. */
+static void main_again(void *owner, const struct err *why)
+{
+    struct redis_broker *b = owner;
+
+    if (why)
+        tell_down(b, why);
+    else if (!b->up)
+        tell_up(b);
+}
+
+static const struct redis_conn_hooks main_hooks = {
+    .greet = main_greet, .ready = main_ready, .down = main_down, .again = main_again};
+
+/* --- the loop --- */
+
+static void run_due(struct redis_broker *b)
+{
+    int64_t now = clock_mono_ms(b->clock);
+
+    if (b->main.phase != REDIS_READY || !b->queues_len || b->closing)
+        return;
+    if (now >= b->tick_at_ms) {
+        b->tick_at_ms = now + REDIS_TICK_MS;
+        redis_look_due(b);
+        redis_sweep(b);
+        redis_fetch(b);
+    }
+    if (now >= b->due_at_ms)
+        redis_look_due(b);
+    if (now >= b->ring_at_ms) {
+        b->ring_at_ms = CLOCK_NEVER;
+        redis_fetch(b);
+    }
+}
+
+static void step(struct redis_broker *b)
+{
+    if (redis_bell_wanted(b))
+        redis_conn_step(&b->bell);
+    redis_conn_step(&b->main);
+    run_due(b);
+    redis_conn_flush(&b->main);
+}
+
+static int redis_poll(struct broker *base, struct broker_event *events, int max)
+{
+    struct redis_broker *b = (struct redis_broker *)base;
+
+    step(b);
+    return event_queue_drain(&b->events, events, max);
+}
+
+static int redis_pollset(struct broker *base, struct pollfd *fds, int max)
+{
+    struct redis_broker *b = (struct redis_broker *)base;
+    int n = 0;
+
+    if (n < max && redis_conn_pollfd(&b->main, &fds[n]))
+        n++;
+    if (n < max && redis_conn_pollfd(&b->bell, &fds[n]))
+        n++;
+    return n;
+}
+
+static int64_t earlier(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+static int64_t redis_deadline(struct broker *base)
+{
+    struct redis_broker *b = (struct redis_broker *)base;
+    int64_t at = redis_conn_deadline(&b->main);
+
+    if (!event_queue_empty(&b->events))
+        return 0;
+    if (redis_bell_wanted(b))
+        at = earlier(at, redis_conn_deadline(&b->bell));
+    if (b->main.phase == REDIS_READY && b->queues_len) {
+        at = earlier(at, b->tick_at_ms);
+        at = earlier(at, b->due_at_ms);
+        at = earlier(at, b->ring_at_ms);
+    }
+    return at;
+}
+
+static void redis_credit(struct broker *base, int n)
+{
+    struct redis_broker *b = (struct redis_broker *)base;
+
+    if (!b->queues_len)
+        return;
+    b->credit = n;
+    /* While the bell is armed the queues are known to be empty: it will ring. */
+    if (n > 0 && !b->armed)
+        redis_fetch(b);
+}
+
+/* --- closing --- */
+
+static bool all_quiet(struct redis_broker *b)
+{
+    return b->main.phase == REDIS_READY && redis_conn_idle(&b->main) && b->restoring == 0;
+}
+
+/* Steps until nothing is under way or the time is over. */
+static bool drain(struct redis_broker *b, int64_t until_ms)
+{
+    while (!all_quiet(b) && clock_nano() / 1000000 < until_ms) {
+        struct pollfd fds[2];
+        int n = redis_pollset(&b->base, fds, 2);
+        struct broker_event events[32];
+
+        poll(fds, (nfds_t)n, 20);
+        step(b);
+        while (event_queue_drain(&b->events, events, 32) == 32)
+            ;
+        if (b->main.phase == REDIS_DOWN)
+            return false; /* what is leased comes back when its time is over */
+    }
+    return all_quiet(b);
+}
+
+static void free_broker(struct redis_broker *b)
+{
+    redis_conn_release(&b->main);
+    redis_conn_release(&b->bell);
+    redis_held_release(&b->held);
+    redis_watch_release(b);
+    event_queue_release(&b->events);
+    buf_release(&b->declared);
+    for (size_t i = 0; b->queues && i < b->queues_len; i++) {
+        free(b->queues[i].name);
+        free(b->queues[i].tail);
+    }
+    free(b->queues);
+    free(b->field_head);
+    free(b->field_tail);
+    free(b->node);
+    uri_release(&b->uri);
+    free(b);
+}
+
+static void redis_close(struct broker *base, bool release_leases)
+{
+    struct redis_broker *b = (struct redis_broker *)base;
+    int64_t until_ms = clock_nano() / 1000000 + CLOSE_MS;
+
+    b->closing = true;
+    b->credit = 0;
+    if (b->main.phase == REDIS_READY && release_leases && drain(b, until_ms) && b->held.len) {
+        redis_release_held(b);
+        drain(b, until_ms);
+    }
+    free_broker(b);
+}
+
+/* --- opening --- */
+
+static int parse_db(const char *text, char db[12], const char *shown, struct err *e)
+{
+    size_t digits = strspn(text, "0123456789");
+
+    if (text[digits] || digits > 9)
+        return err_set(e, ERR_USAGE,
+                       "'%s' is no database number in '%s': write redis://host:6379/0", text,
+                       shown);
+    snprintf(db, 12, "%ld", strtol(digits ? text : "0", NULL, 10));
+    return 0;
+}
+
+static int read_db(const struct uri *uri, char db[12], struct err *e)
+{
+    char *virtual_host;
+    int rc;
+
+    if (strcmp(uri->scheme, "redis+socket") != 0)
+        return parse_db(uri->path, db, uri->masked, e);
+    virtual_host = uri_param(uri, "virtual_host");
+    rc = parse_db(virtual_host ? virtual_host : "0", db, uri->masked, e);
+    free(virtual_host);
+    return rc;
+}
+
+static int read_visibility(struct redis_broker *b, struct err *e)
+{
+    char *text = uri_param(&b->uri, "visibility_timeout");
+    char *end = text;
+    double seconds = text ? strtod(text, &end) : 0;
+    int rc = 0;
+
+    b->visibility_ms = DEFAULT_VISIBILITY_MS;
+    if (text && (*end || end == text || !(seconds >= 1 && seconds <= 1e9)))
+        rc = err_set(e, ERR_USAGE, "visibility_timeout '%s' in '%s' is no number of seconds", text,
+                     b->uri.masked);
+    else if (text)
+        b->visibility_ms = (int64_t)(seconds * 1000);
+    free(text);
+    return rc;
+}
+
+static int read_result_db(struct redis_broker *b, const char *url, struct err *e)
+{
+    struct uri uri = {0};
+    int rc;
+
+    if (!url)
+        return 0;
+    rc = uri_parse(&uri, url, e);
+    if (rc == 0)
+        rc = read_db(&uri, b->result_db, e);
+    uri_release(&uri);
+    if (rc == 0 && strcmp(b->result_db, b->db) == 0)
+        b->result_db[0] = '\0';
+    return rc;
+}
+
+static int read_address(struct redis_broker *b, struct err *e)
+{
+    struct redis_address *a = &b->address;
+
+    a->user = b->uri.user && *b->uri.user ? b->uri.user : NULL;
+    a->password = b->uri.password && *b->uri.password ? b->uri.password : NULL;
+    if (strcmp(b->uri.scheme, "redis+socket") == 0) {
+        a->host = b->uri.path;
+        snprintf(a->shown, sizeof(a->shown), "%s", a->host);
+        if (!*a->host)
+            return err_set(e, ERR_USAGE, "no socket path in '%s': write redis+socket:///path",
+                           b->uri.masked);
+    } else {
+        a->host = b->uri.host && *b->uri.host ? b->uri.host : "localhost";
+        a->port = b->uri.port ? b->uri.port : DEFAULT_PORT;
+        snprintf(a->shown, sizeof(a->shown), strchr(a->host, ':') ? "[%s]:%d" : "%s:%d", a->host,
+                 a->port);
+    }
+    return read_db(&b->uri, b->db, e);
+}
+
+static int copy_queues(struct redis_broker *b, const struct broker_config *config, struct err *e)
+{
+    b->queues = calloc(config->queues_len ? config->queues_len : 1, sizeof(*b->queues));
+    if (!b->queues)
+        return err_nomem(e);
+    for (size_t i = 0; i < config->queues_len; i++) {
+        struct buf tail = BUF_INIT;
+
+        b->queues[i].name = strdup(config->queues[i]);
+        b->queues_len++;
+        redis_value_tail(&tail, slice_of(config->queues[i]));
+        b->queues[i].tail = buf_detach(&tail, &b->queues[i].tail_len);
+        if (!b->queues[i].name || !b->queues[i].tail)
+            return err_nomem(e);
+    }
+    return 0;
+}
+
+static int make_field(struct redis_broker *b, struct err *e)
+{
+    struct buf text = BUF_INIT;
+
+    redis_field_head(&text, b->node, b->generation);
+    b->field_head = buf_detach(&text, NULL);
+    redis_field_tail(&text, (uint32_t)b->lease_ms, b->instance);
+    b->field_tail = buf_detach(&text, NULL);
+    buf_release(&text);
+    return b->field_head && b->field_tail ? 0 : err_nomem(e);
+}
+
+static int setup(struct redis_broker *b, const struct broker_config *config, struct err *e)
+{
+    if (uri_parse(&b->uri, config->url, e) != 0 || read_address(b, e) != 0 ||
+        read_visibility(b, e) != 0 || read_result_db(b, config->result_url, e) != 0)
+        return -1;
+    b->clock = config->clock;
+    b->log = config->log;
+    b->generation = config->generation;
+    b->lease_ms = config->lease_ms < UINT32_MAX ? config->lease_ms : UINT32_MAX;
+    b->result_expires_ms = config->result_expires_ms;
+    b->instance = (uint32_t)uuid_random(&b->random);
+    b->node = strdup(config->node ? config->node : "client");
+    if (!b->node)
+        return err_nomem(e);
+    if (make_field(b, e) != 0 || copy_queues(b, config, e) != 0)
+        return -1;
+    redis_conn_init(&b->main, &main_hooks, b, &b->address, b->clock, &b->random);
+    redis_bell_init(b);
+    return 0;
+}
+
+static const struct broker_ops redis_ops = {
+    .name = "redis",
+    .caps = BROKER_CAP_ATOMIC_FINISH | BROKER_CAP_LEASES | BROKER_CAP_DELAY | BROKER_CAP_PRIORITY |
+            BROKER_CAP_PEEK | BROKER_CAP_RESULTS | BROKER_CAP_DURABLE,
+    .close = redis_close,
+    .pollset = redis_pollset,
+    .deadline = redis_deadline,
+    .poll = redis_poll,
+    .credit = redis_credit,
+    .publish = redis_publish,
+    .renew = redis_renew,
+    .note = redis_note,
+    .finish = redis_finish,
+    .release = redis_release,
+    .bury = redis_bury,
+    .store = redis_store,
+    .ask = redis_ask,
+    .result_get = redis_result_get,
+    .result_watch = redis_result_watch,
+    .result_unwatch = redis_result_unwatch,
+    .result_forget = redis_result_forget,
+};
+
+struct broker *redis_open(const struct uri *uri, const struct broker_config *config, struct err *e)
+{
+    struct redis_broker *b = calloc(1, sizeof(*b));
+
+    (void)uri; /* parsed again: the backend owns its strings */
+    if (!b) {
+        err_nomem(e);
+        return NULL;
+    }
+    b->base.ops = &redis_ops;
+    b->due_at_ms = CLOCK_NEVER;
+    b->ring_at_ms = CLOCK_NEVER;
+    event_queue_init(&b->events);
+    if (setup(b, config, e) != 0) {
+        free_broker(b);
+        return NULL;
+    }
+    return &b->base;
+}
+
+static bool same_text(const char *a, const char *b)
+{
+    return strcmp(a ? a : "", b ? b : "") == 0;
+}
+
+/* Same server and same account: then one script can write to both databases. */
+bool redis_same_place(const struct uri *jobs, const struct uri *results)
+{
+    if (strcmp(jobs->scheme, results->scheme) != 0 || !same_text(jobs->user, results->user) ||
+        !same_text(jobs->password, results->password))
+        return false;
+    if (strcmp(jobs->scheme, "redis+socket") == 0)
+        return same_text(jobs->path, results->path);
+    return strcmp(jobs->host && *jobs->host ? jobs->host : "localhost",
+                  results->host && *results->host ? results->host : "localhost") == 0 &&
+           (jobs->port ? jobs->port : DEFAULT_PORT) ==
+               (results->port ? results->port : DEFAULT_PORT);
+}

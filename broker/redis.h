@@ -1,0 +1,168 @@
+/*
+ * redis.h - the Redis backend's own structure; for redis_*.c only.
+ *
+ * Model: two connections. `main` carries every command in a pipeline; `bell`, opened when there is
+ * something to wait for, is subscribed to the server's invalidation messages (a list we found empty
+ * was pushed to) and to the channels of watched results. Neither is ever waited on. A step
+ * (redis.c) reads both, runs what is due (fetch, delayed messages, expired leases: once a second,
+ * and when the bell rang), writes, and hands events out. Files: redis_queue.c publish and fetch,
+ * redis_finish.c what ends or keeps a lease, redis_restore.c everything that puts a leased message
+ * back (release, expiry, take-over, orphans), redis_delayed.c, redis_results.c, redis_bell.c,
+ * redis_ask.c, redis_keys.c names and texts, redis_script.c the atomic steps, redis_conn.c the
+ * wire. Invariants: one fetch at a time; none before the leases of dead predecessors were looked
+ * for. Fork rule: open after fork, one process, one thread.
+ */
+#ifndef BROKER_REDIS_H
+#define BROKER_REDIS_H
+
+#include "broker/backend.h"
+#include "broker/events.h"
+#include "broker/redis_conn.h"
+#include "broker/redis_held.h"
+#include "broker/redis_keys.h"
+
+#define REDIS_TICK_MS       1000
+#define REDIS_WATCH_BUCKETS 1024
+
+struct redis_queue {
+    char *name; /* owned */
+    char *tail; /* owned: tail of a recorded value */
+    size_t tail_len;
+};
+
+/* A result somebody waits for. */
+struct redis_watch {
+    struct redis_watch *next;
+    uint64_t tag;
+    size_t id_len;
+    char id[];
+};
+
+struct redis_broker {
+    struct broker base;
+    struct uri uri; /* owned */
+    struct redis_address address;
+    const struct clock *clock;
+    const struct log *log;
+    char db[12];
+    char result_db[12]; /* "": the broker's own */
+    char *node;         /* owned */
+    uint64_t generation;
+    uint32_t instance;
+    int64_t lease_ms;
+    int64_t result_expires_ms;
+    int64_t visibility_ms;      /* for deliveries of kombu */
+    char *field_head;           /* owned */
+    char *field_tail;           /* owned */
+    struct redis_queue *queues; /* owned */
+    size_t queues_len;
+    size_t first_queue; /* served first by the next fetch */
+
+    struct uuid_source random;
+    struct event_queue events;
+    struct redis_conn main;
+    struct redis_conn bell;
+    struct redis_held held;
+    struct buf declared; /* names of queues declared on this connection, each ended by NUL */
+    uint64_t last_number;
+
+    bool told; /* a BROKER_STATE was given */
+    bool up;   /* what it said */
+    bool closing;
+    bool no_tracking; /* the server has none or refuses it: the tick alone, said once */
+    int credit;
+    bool fetching;
+    bool recovering; /* looking for leases of predecessors and orphans */
+    bool recovered;
+    bool armed;        /* the bell rings for the next push */
+    uint64_t rings;    /* how often it rang */
+    bool rang_in_vain; /* the last bell brought nothing */
+    int64_t ring_at_ms;
+    int64_t tick_at_ms;
+    int64_t due_at_ms; /* monotonic: the next delayed message; CLOCK_NEVER */
+    bool looking_due;
+    bool sweeping;
+    int64_t sweep_offset;
+    int restoring; /* restores under way, for close */
+    long long bell_id;
+    struct redis_watch *watches[REDIS_WATCH_BUCKETS];
+    size_t watches_len;
+};
+
+/* --- redis.c --- */
+struct redis_request *redis_new(struct redis_broker *b, const struct redis_op *op,
+                                enum redis_script_id script, struct err *e);
+/* Taken. -1 when building it ran out of memory: nothing is submitted. */
+int redis_submit(struct redis_broker *b, struct redis_request *r, struct err *e);
+/* The waiting request at the end of the line, if a small batch may still grow it; else a new one.
+ */
+struct redis_request *redis_batch(struct redis_broker *b, const struct redis_op *op,
+                                  enum redis_script_id script, bool *fresh, struct err *e);
+void redis_fail_items(void *owner, struct redis_request *r, const struct err *why);
+void redis_refuse(struct redis_broker *b, uint64_t tag);
+/* The two databases, as the first two arguments. */
+void redis_arg_dbs(struct redis_broker *b, struct redis_request *r);
+void redis_arg_score(struct redis_request *r, int64_t wall_ms);
+void redis_arg_px(struct redis_broker *b, struct redis_request *r, int64_t expires_ms);
+/* The lease's field as argument; false when the receipt is not one of this broker's queues. */
+bool redis_arg_field(struct redis_broker *b, struct redis_request *r,
+                     const struct redis_lease *lease);
+/* What a connection must, or may, get a good answer to before it is ready. Ends with NULL. */
+void redis_greet(struct redis_conn *c, bool must, const char *const *words);
+void redis_greet_auth(struct redis_conn *c);
+struct slice redis_slice(const redisReply *reply);
+const redisReply *redis_at(const redisReply *array, size_t i);
+/* An error text in a script's reply, as an error. */
+void redis_text_err(struct redis_broker *b, struct err *e, const redisReply *reply);
+
+/* --- redis_queue.c --- */
+int redis_publish(struct broker *base, const struct broker_message *v, size_t n, struct err *e);
+void redis_fetch(struct redis_broker *b);
+void redis_declare(struct redis_broker *b, struct slice queue);
+/* Destination key and the four arguments of a message that a script pushes or delays. */
+void redis_push_key(struct redis_request *r, struct slice queue, int priority, bool delayed);
+void redis_push_args(struct redis_broker *b, struct redis_request *r,
+                     const struct broker_message *m, bool delayed);
+bool redis_is_delayed(const struct redis_broker *b, int64_t not_before_ms);
+void redis_arg_tag(struct redis_broker *b, struct redis_request *r, int priority,
+                   struct slice queue);
+
+/* --- redis_finish.c --- */
+int redis_finish(struct broker *base, const struct broker_finish *v, size_t n, struct err *e);
+int redis_note(struct broker *base, const struct broker_note *v, size_t n, struct err *e);
+int redis_renew(struct broker *base, const struct broker_receipt *v, size_t n, struct err *e);
+int redis_bury(struct broker *base, const struct broker_bury *v, size_t n, struct err *e);
+
+/* --- redis_restore.c --- */
+int redis_release(struct broker *base, const struct broker_release *v, size_t n, struct err *e);
+void redis_sweep(struct redis_broker *b);
+void redis_recover(struct redis_broker *b);
+void redis_release_held(struct redis_broker *b);
+
+/* --- redis_delayed.c --- */
+void redis_look_due(struct redis_broker *b);
+
+/* --- redis_results.c --- */
+int redis_store(struct broker *base, const struct broker_store *v, size_t n, struct err *e);
+int redis_result_get(struct broker *base, const uint64_t *tags, const struct slice *ids, size_t n,
+                     struct err *e);
+int redis_result_watch(struct broker *base, const uint64_t *tags, const struct slice *ids, size_t n,
+                       struct err *e);
+void redis_result_unwatch(struct broker *base, const struct slice *ids, size_t n);
+int redis_result_forget(struct broker *base, const uint64_t *tags, const struct slice *ids,
+                        size_t n, struct err *e);
+void redis_result_published(struct redis_broker *b, struct slice channel, struct slice doc);
+void redis_result_subscribed(struct redis_broker *b, struct slice channel);
+void redis_watch_ready(struct redis_broker *b); /* the bell is subscribed anew */
+void redis_watch_release(struct redis_broker *b);
+
+/* --- redis_bell.c --- */
+void redis_bell_init(struct redis_broker *b);
+bool redis_bell_wanted(const struct redis_broker *b);
+void redis_bell_track(struct redis_broker *b); /* the main connection tells the bell's */
+void redis_bell_arm(struct redis_broker *b);   /* behind a fetch that may find nothing */
+
+/* --- redis_ask.c --- */
+int redis_ask(struct broker *base, const struct broker_ask *ask, struct err *e);
+
+#endif

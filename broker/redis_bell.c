@@ -1,0 +1,218 @@
+#include "broker/redis.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define SHY_MS 5 /* whose last bell brought nothing answers the next one up to this much later */
+
+bool redis_bell_wanted(const struct redis_broker *b)
+{
+    return (b->queues_len > 0 && !b->no_tracking) || b->watches_len;
+}
+
+static void no_tracking(struct redis_broker *b, const struct err *why)
+{
+    if (!b->no_tracking)
+        log_warn(b->log, "no doorbell, asking once a second", "cause=\"%s\"", why->text);
+    b->no_tracking = true;
+}
+
+/* --- greeting of the subscriber --- */
+
+static void got_id(void *owner, struct redis_request *r, const redisReply *reply)
+{
+    struct redis_broker *b = owner;
+
+    (void)r;
+    b->bell_id = reply->type == REDIS_REPLY_INTEGER ? reply->integer : 0;
+}
+
+static void no_id(void *owner, struct redis_request *r, const struct err *why)
+{
+    (void)r;
+    if (why->code != ERR_RECONNECT)
+        no_tracking(owner, why);
+}
+
+static const struct redis_op op_id = {.name = "id", .done = got_id, .failed = no_id, .once = true};
+
+static void bell_greet(void *owner, struct redis_conn *c)
+{
+    struct redis_broker *b = owner;
+    struct redis_request *r = redis_request_new(&op_id, REDIS_PLAIN);
+
+    b->bell_id = 0;
+    redis_greet_auth(c);
+    redis_greet(c, false, (const char *[]){"CLIENT", "SETNAME", "celeriac-bell", NULL});
+    if (r) {
+        redis_key(r, slice_of("CLIENT"));
+        redis_key(r, slice_of("ID"));
+        redis_conn_greet(c, r);
+    }
+    redis_greet(c, true, (const char *[]){"SUBSCRIBE", REDIS_BELL, NULL});
+}
+
+static void bell_ready(void *owner, struct redis_conn *c)
+{
+    struct redis_broker *b = owner;
+
+    (void)c;
+    redis_bell_track(b);
+    redis_watch_ready(b);
+}
+
+/* RESP2 does not tell the working connection that nobody listens any more: nothing is armed until
+ * both are connected again. */
+static void bell_down(void *owner, struct redis_conn *c, const struct err *why)
+{
+    struct redis_broker *b = owner;
+
+    (void)c;
+    (void)why; /* the working connection says what is wrong */
+    b->bell_id = 0;
+    b->armed = false;
+}
+
+/* --- ringing --- */
+
+static void ring(struct redis_broker *b)
+{
+    int64_t wait = b->rang_in_vain ? (int64_t)(uuid_random(&b->random) % (SHY_MS + 1)) : 0;
+
+    b->rings++;
+    b->armed = false;
+    b->rang_in_vain = true; /* until a fetch brings something */
+    if (b->credit > 0 && !b->fetching)
+        b->ring_at_ms = clock_mono_ms(b->clock) + wait;
+}
+
+static void invalidated(struct redis_broker *b, const redisReply *keys)
+{
+    bool due = keys->type != REDIS_REPLY_ARRAY; /* nil: everything was flushed */
+    bool pushed = due;
+
+    for (size_t i = 0; keys->type == REDIS_REPLY_ARRAY && i < keys->elements; i++) {
+        if (slice_is(redis_slice(keys->element[i]), REDIS_DELAYED))
+            due = true;
+        else
+            pushed = true;
+    }
+    if (due)
+        redis_look_due(b);
+    if (pushed)
+        ring(b);
+}
+
+static void bell_pushed(void *owner, struct redis_conn *c, const redisReply *reply)
+{
+    struct redis_broker *b = owner;
+    struct slice channel = redis_slice(redis_at(reply, 1));
+
+    (void)c;
+    if (slice_is(redis_slice(redis_at(reply, 0)), "subscribe"))
+        redis_result_subscribed(b, channel);
+    if (!slice_is(redis_slice(redis_at(reply, 0)), "message"))
+        return;
+    if (slice_is(channel, REDIS_BELL))
+        invalidated(b, redis_at(reply, 2));
+    else
+        redis_result_published(b, channel, redis_slice(redis_at(reply, 2)));
+}
+
+static void bell_again(void *owner, const struct err *why)
+{
+    (void)owner;
+    (void)why;
+}
+
+static const struct redis_conn_hooks bell_hooks = {.greet = bell_greet,
+                                                   .ready = bell_ready,
+                                                   .down = bell_down,
+                                                   .pushed = bell_pushed,
+                                                   .again = bell_again};
+
+void redis_bell_init(struct redis_broker *b)
+{
+    redis_conn_init(&b->bell, &bell_hooks, b, &b->address, b->clock, &b->random);
+    b->bell.subscriber = true;
+}
+
+/* --- tracking --- */
+
+static void tracking(void *owner, struct redis_request *r, const redisReply *reply)
+{
+    struct redis_broker *b = owner;
+
+    (void)r;
+    (void)reply;
+    redis_look_due(b); /* arms the bell of the delayed ones */
+    redis_fetch(b);
+}
+
+static void not_tracking(void *owner, struct redis_request *r, const struct err *why)
+{
+    (void)r;
+    if (why->code != ERR_RECONNECT)
+        no_tracking(owner, why);
+}
+
+static const struct redis_op op_track = {
+    .name = "track", .done = tracking, .failed = not_tracking, .once = true};
+
+void redis_bell_track(struct redis_broker *b)
+{
+    struct redis_request *r;
+    char id[24];
+
+    if (!b->queues_len || b->no_tracking || !b->bell_id || b->bell.phase != REDIS_READY ||
+        b->main.phase != REDIS_READY)
+        return;
+    r = redis_new(b, &op_track, REDIS_PLAIN, NULL);
+    if (!r)
+        return;
+    snprintf(id, sizeof(id), "%lld", b->bell_id);
+    redis_key(r, slice_of("CLIENT"));
+    redis_key(r, slice_of("TRACKING"));
+    redis_key(r, slice_of("ON"));
+    redis_key(r, slice_of("REDIRECT"));
+    redis_key(r, slice_of(id));
+    b->armed = false;
+    redis_submit(b, r, NULL);
+}
+
+/* --- arming --- */
+
+static void armed(void *owner, struct redis_request *r, const redisReply *reply)
+{
+    struct redis_broker *b = owner;
+
+    if (reply->type == REDIS_REPLY_INTEGER && reply->integer > 0)
+        redis_fetch(b); /* pushed between the fetch and this question */
+    else if (b->bell.phase == REDIS_READY && b->bell_id && !b->fetching)
+        b->armed = r->items[0].tag == b->rings; /* else it has rung already */
+}
+
+static const struct redis_op op_arm = {.name = "arm", .done = armed, .once = true};
+
+/* Reading the keys makes the server watch them for us; a script that only pops does not. */
+void redis_bell_arm(struct redis_broker *b)
+{
+    struct redis_request *r;
+
+    if (b->no_tracking || !b->bell_id || b->bell.phase != REDIS_READY)
+        return;
+    b->armed = false;
+    r = redis_new(b, &op_arm, REDIS_PLAIN, NULL);
+    if (!r)
+        return;
+    if (redis_request_item(r, b->rings, NULL) != 0) {
+        redis_request_free(r);
+        return;
+    }
+    redis_key(r, slice_of("EXISTS"));
+    for (size_t i = 0; i < b->queues_len; i++) {
+        for (int step = 0; step < REDIS_STEPS; step++)
+            redis_key3(r, "", slice_of(b->queues[i].name), redis_step_suffix(step));
+    }
+    redis_submit(b, r, NULL);
+}

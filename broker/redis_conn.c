@@ -1,0 +1,527 @@
+#include "broker/redis_conn.h"
+
+#include "broker/backoff.h"
+
+#include <errno.h>
+#include <hiredis/sds.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define CONNECT_MS   5000
+#define SILENCE_MS   30000 /* with a request unanswered: the peer is gone */
+#define BACKOFF_MS   50
+#define BACKOFF_MAX  2000
+#define OUTPUT_LIMIT (1u << 20) /* bytes given to hiredis at a time */
+#define READ_SIZE    (64u << 10)
+#define READS        16 /* a busy connection does not starve the other */
+
+void redis_conn_init(struct redis_conn *c, const struct redis_conn_hooks *hooks, void *owner,
+                     const struct redis_address *address, const struct clock *clock,
+                     struct uuid_source *random)
+{
+    *c = (struct redis_conn){
+        .hooks = hooks, .owner = owner, .address = address, .clock = clock, .random = random};
+    for (int id = 0; id < REDIS_SCRIPTS; id++)
+        redis_script_sha((enum redis_script_id)id, c->sha[id]);
+}
+
+/* --- queues of requests --- */
+
+static void push_tail(struct redis_requests *q, struct redis_request *r)
+{
+    r->next = NULL;
+    if (q->tail)
+        q->tail->next = r;
+    else
+        q->head = r;
+    q->tail = r;
+}
+
+static struct redis_request *pop_head(struct redis_requests *q)
+{
+    struct redis_request *r = q->head;
+
+    if (r) {
+        q->head = r->next;
+        if (!q->head)
+            q->tail = NULL;
+        r->next = NULL;
+    }
+    return r;
+}
+
+static void free_all(struct redis_requests *q)
+{
+    struct redis_request *r;
+
+    while ((r = pop_head(q)))
+        redis_request_free(r);
+}
+
+static void fail_all(struct redis_conn *c, struct redis_requests *q, const struct err *why)
+{
+    struct redis_requests failing = *q;
+    struct redis_request *r;
+
+    /* A handler may submit anew: what it adds is not failed in the same breath. */
+    *q = (struct redis_requests){0};
+    while ((r = pop_head(&failing))) {
+        if (r->op->failed)
+            r->op->failed(c->owner, r, why);
+        redis_request_free(r);
+    }
+}
+
+void redis_conn_fail_all(struct redis_conn *c, const struct err *why)
+{
+    fail_all(c, &c->aside, why);
+    fail_all(c, &c->waiting, why);
+}
+
+static void close_ctx(struct redis_conn *c)
+{
+    if (c->ctx)
+        redisFree(c->ctx);
+    c->ctx = NULL;
+    c->phase = REDIS_DOWN;
+    c->greetings = 0;
+    c->unanswered = 0;
+    c->blocked = false;
+}
+
+void redis_conn_release(struct redis_conn *c)
+{
+    close_ctx(c);
+    free_all(&c->waiting);
+    free_all(&c->aside);
+    free_all(&c->sent);
+}
+
+/* --- breaking and connecting --- */
+
+void redis_conn_drop(struct redis_conn *c, const struct err *why)
+{
+    close_ctx(c);
+    c->retry_at_ms = clock_mono_ms(c->clock) +
+                     backoff_ms(BACKOFF_MS, BACKOFF_MAX, c->failures, uuid_random(c->random));
+    c->failures++;
+    c->hooks->down(c->owner, c, why);
+    fail_all(c, &c->sent, why);
+    if (why->code == ERR_OPERATOR)
+        redis_conn_fail_all(c, why);
+    c->broken = (struct err)ERR_INIT;
+}
+
+static void drop_sys(struct redis_conn *c, int errnum)
+{
+    struct err e;
+
+    err_sys(&e, ERR_RECONNECT, errnum, "redis at %s", c->address->shown);
+    redis_conn_drop(c, &e);
+}
+
+static void drop_text(struct redis_conn *c, const char *text)
+{
+    struct err e;
+
+    err_set(&e, ERR_RECONNECT, "redis at %s: %s", c->address->shown, text);
+    redis_conn_drop(c, &e);
+}
+
+static void start_connect(struct redis_conn *c)
+{
+    const struct redis_address *to = c->address;
+
+    if (clock_mono_ms(c->clock) < c->retry_at_ms)
+        return;
+    c->ctx =
+        to->port ? redisConnectNonBlock(to->host, to->port) : redisConnectUnixNonBlock(to->host);
+    if (!c->ctx || c->ctx->err) {
+        drop_text(c, c->ctx ? c->ctx->errstr : "out of memory");
+        return;
+    }
+    /* Buffers of the reader are kept up to this size instead of being freed after every reply. */
+    c->ctx->reader->maxbuf = READ_SIZE;
+    c->phase = REDIS_CONNECTING;
+    c->alive_at_ms = clock_mono_ms(c->clock);
+}
+
+static void finish_connect(struct redis_conn *c)
+{
+    struct pollfd fd = {.fd = c->ctx->fd, .events = POLLOUT};
+    socklen_t len = sizeof(int);
+    int errnum = 0;
+
+    if (poll(&fd, 1, 0) <= 0) {
+        if (clock_mono_ms(c->clock) - c->alive_at_ms > CONNECT_MS)
+            drop_sys(c, ETIMEDOUT);
+        return;
+    }
+    if (getsockopt(c->ctx->fd, SOL_SOCKET, SO_ERROR, &errnum, &len) != 0 || errnum) {
+        drop_sys(c, errnum ? errnum : errno);
+        return;
+    }
+    if (c->address->port)
+        redisEnableKeepAlive(c->ctx);
+    c->ctx->flags |= REDIS_CONNECTED;
+    c->phase = REDIS_GREETING;
+    c->hooks->greet(c->owner, c);
+}
+
+/* --- writing --- */
+
+static void append(struct redis_conn *c, struct redis_request *r)
+{
+    char head[160];
+    int n;
+
+    if (r->script == REDIS_PLAIN) {
+        n = snprintf(head, sizeof(head), "*%zu\r\n", r->keys_len);
+    } else {
+        char count[24];
+        int count_len = snprintf(count, sizeof(count), "%zu", r->keys_len);
+
+        n = snprintf(head, sizeof(head), "*%zu\r\n$7\r\nEVALSHA\r\n$40\r\n%s\r\n$%d\r\n%s\r\n",
+                     3 + r->keys_len + r->args_len, c->sha[r->script], count_len, count);
+    }
+    /* hiredis sets ctx->err when it is out of memory; the step sees it. */
+    redisAppendFormattedCommand(c->ctx, head, (size_t)n);
+    redisAppendFormattedCommand(c->ctx, buf_str(&r->keys), r->keys.len);
+    if (r->args.len)
+        redisAppendFormattedCommand(c->ctx, buf_str(&r->args), r->args.len);
+    if (c->subscriber && c->phase == REDIS_READY) {
+        redis_request_free(r); /* its reply is one of the pushed ones */
+        return;
+    }
+    if (c->unanswered++ == 0)
+        c->alive_at_ms = clock_mono_ms(c->clock);
+    push_tail(&c->sent, r);
+}
+
+/* A batch that ran out of memory while it grew must not reach the wire half written. */
+static void send_one(struct redis_conn *c, struct redis_request *r)
+{
+    struct err e;
+
+    if (!redis_request_broken(r)) {
+        append(c, r);
+        return;
+    }
+    err_nomem(&e);
+    if (r->op->failed)
+        r->op->failed(c->owner, r, &e);
+    redis_request_free(r);
+}
+
+void redis_conn_submit(struct redis_conn *c, struct redis_request *r)
+{
+    push_tail(&c->waiting, r);
+}
+
+void redis_conn_greet(struct redis_conn *c, struct redis_request *r)
+{
+    append(c, r);
+    c->greetings++;
+}
+
+/* Those that were told "not now" and have waited go first: they are the oldest. */
+static void recall_aside(struct redis_conn *c)
+{
+    int64_t now = clock_mono_ms(c->clock);
+    struct redis_requests later = {0};
+    struct redis_requests first = {0};
+    struct redis_request *r;
+
+    while ((r = pop_head(&c->aside)))
+        push_tail(r->not_before_ms <= now ? &first : &later, r);
+    c->aside = later;
+    if (!first.head)
+        return;
+    first.tail->next = c->waiting.head;
+    if (!c->waiting.head)
+        c->waiting.tail = first.tail;
+    c->waiting.head = first.head;
+}
+
+/* One write(2) at most per OUTPUT_LIMIT. True while there may be more. */
+static bool write_some(struct redis_conn *c)
+{
+    size_t before = sdslen(c->ctx->obuf);
+    int all = 0;
+
+    if (before == 0)
+        return false;
+    if (redisBufferWrite(c->ctx, &all) != REDIS_OK) {
+        drop_text(c, c->ctx->errstr);
+        return false;
+    }
+    c->blocked = !all && sdslen(c->ctx->obuf) == before;
+    return !c->blocked;
+}
+
+void redis_conn_flush(struct redis_conn *c)
+{
+    if (c->phase < REDIS_GREETING)
+        return;
+    do {
+        if (c->phase == REDIS_READY) {
+            recall_aside(c);
+            while (c->waiting.head && sdslen(c->ctx->obuf) < OUTPUT_LIMIT)
+                send_one(c, pop_head(&c->waiting));
+        }
+        if (c->ctx->err) {
+            drop_text(c, c->ctx->errstr);
+            return;
+        }
+    } while (write_some(c) && c->phase >= REDIS_GREETING);
+}
+
+/* --- reading --- */
+
+static void load_script(struct redis_conn *c, enum redis_script_id script);
+
+/* The reply asks for patience: the request waits aside. */
+static void put_aside(struct redis_conn *c, struct redis_request *r, const struct err *why)
+{
+    r->not_before_ms = clock_mono_ms(c->clock) +
+                       backoff_ms(BACKOFF_MS, BACKOFF_MAX, r->tries++, uuid_random(c->random));
+    push_tail(&c->aside, r);
+    if (!c->troubled)
+        c->hooks->again(c->owner, why);
+    c->troubled = true;
+}
+
+static bool settle_error(struct redis_conn *c, struct redis_request *r, const redisReply *reply)
+{
+    struct err e;
+
+    if (strncmp(reply->str, "NOSCRIPT", 8) == 0 && !r->reloaded && r->script != REDIS_PLAIN) {
+        /* SCRIPT FLUSH, or another server behind the same address. */
+        load_script(c, r->script);
+        r->reloaded = true;
+        append(c, r);
+        return true;
+    }
+    redis_reply_err(&e, c->address, reply);
+    if (e.code == ERR_AGAIN && !r->op->once && c->phase == REDIS_READY) {
+        put_aside(c, r, &e);
+        return true;
+    }
+    if (r->op->failed)
+        r->op->failed(c->owner, r, &e);
+    return false;
+}
+
+static void settle(struct redis_conn *c, const redisReply *reply)
+{
+    struct redis_request *r = pop_head(&c->sent);
+
+    if (!r) {
+        err_set(&c->broken, ERR_RECONNECT, "redis at %s: reply without a request",
+                c->address->shown);
+        return;
+    }
+    c->unanswered--;
+    if (reply->type == REDIS_REPLY_ERROR) {
+        if (settle_error(c, r, reply))
+            return;
+    } else {
+        r->op->done(c->owner, r, reply);
+        if (c->troubled && r->tries && !c->aside.head) {
+            c->troubled = false;
+            c->hooks->again(c->owner, NULL);
+        }
+    }
+    redis_request_free(r);
+    if (c->phase == REDIS_GREETING && c->greetings && --c->greetings == 0 && !c->broken.code) {
+        c->phase = REDIS_READY;
+        c->failures = 0;
+        c->hooks->ready(c->owner, c);
+    }
+}
+
+static void settle_all(struct redis_conn *c)
+{
+    void *reply;
+
+    while (!c->broken.code) {
+        if (redisReaderGetReply(c->ctx->reader, &reply) != REDIS_OK) {
+            err_set(&c->broken, ERR_RECONNECT, "redis at %s: %s", c->address->shown,
+                    c->ctx->reader->errstr);
+            return;
+        }
+        if (!reply)
+            return;
+        if (c->subscriber && c->phase == REDIS_READY)
+            c->hooks->pushed(c->owner, c, reply);
+        else
+            settle(c, reply);
+        freeReplyObject(reply);
+    }
+}
+
+/* True when there may be more to read. */
+static bool read_some(struct redis_conn *c)
+{
+    char bytes[READ_SIZE];
+    ssize_t n = recv(c->ctx->fd, bytes, sizeof(bytes), MSG_DONTWAIT);
+
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return errno == EINTR;
+    if (n < 0) {
+        err_sys(&c->broken, ERR_RECONNECT, errno, "redis at %s", c->address->shown);
+        return false;
+    }
+    if (n == 0) {
+        err_set(&c->broken, ERR_RECONNECT, "redis at %s: the server closed the connection",
+                c->address->shown);
+        return false;
+    }
+    c->alive_at_ms = clock_mono_ms(c->clock);
+    if (redisReaderFeed(c->ctx->reader, bytes, (size_t)n) != REDIS_OK) {
+        err_set(&c->broken, ERR_RECONNECT, "redis at %s: out of memory", c->address->shown);
+        return false;
+    }
+    settle_all(c);
+    return (size_t)n == sizeof(bytes);
+}
+
+static void read_all(struct redis_conn *c)
+{
+    c->broken = (struct err)ERR_INIT;
+    for (int i = 0; i < READS && read_some(c) && !c->broken.code; i++)
+        ;
+    if (!c->broken.code && c->unanswered && clock_mono_ms(c->clock) - c->alive_at_ms > SILENCE_MS)
+        err_set(&c->broken, ERR_RECONNECT, "redis at %s: no answer for %d s", c->address->shown,
+                SILENCE_MS / 1000);
+    if (c->broken.code) {
+        struct err why = c->broken;
+
+        c->broken = (struct err)ERR_INIT;
+        redis_conn_drop(c, &why);
+    }
+}
+
+void redis_conn_step(struct redis_conn *c)
+{
+    if (c->phase == REDIS_DOWN)
+        start_connect(c);
+    if (c->phase == REDIS_CONNECTING)
+        finish_connect(c);
+    if (c->phase >= REDIS_GREETING)
+        redis_conn_flush(c);
+    if (c->phase >= REDIS_GREETING)
+        read_all(c);
+    redis_conn_flush(c);
+}
+
+/* --- scripts --- */
+
+static void loaded(void *owner, struct redis_request *r, const redisReply *reply)
+{
+    (void)owner;
+    (void)r;
+    (void)reply;
+}
+
+static const struct redis_op op_load = {.name = "SCRIPT LOAD", .done = loaded, .once = true};
+
+static void load_script(struct redis_conn *c, enum redis_script_id script)
+{
+    struct redis_request *r = redis_request_new(&op_load, REDIS_PLAIN);
+
+    if (!r)
+        return; /* the request comes back with NOSCRIPT once more and fails honestly */
+    redis_key(r, slice_of("SCRIPT"));
+    redis_key(r, slice_of("LOAD"));
+    redis_key(r, slice_of(redis_script_text(script)));
+    append(c, r);
+}
+
+/* --- for the owner's loop --- */
+
+bool redis_conn_pollfd(const struct redis_conn *c, struct pollfd *fd)
+{
+    if (!c->ctx)
+        return false;
+    *fd = (struct pollfd){.fd = c->ctx->fd, .events = POLLIN};
+    if (c->phase == REDIS_CONNECTING)
+        fd->events = POLLOUT;
+    else if (sdslen(c->ctx->obuf) > 0)
+        fd->events |= POLLOUT;
+    return true;
+}
+
+int64_t redis_conn_deadline(const struct redis_conn *c)
+{
+    int64_t at = CLOCK_NEVER;
+
+    if (c->phase == REDIS_DOWN)
+        return c->retry_at_ms;
+    if (c->phase == REDIS_CONNECTING)
+        return c->alive_at_ms + CONNECT_MS + 1;
+    if (c->unanswered)
+        at = c->alive_at_ms + SILENCE_MS + 1;
+    if (c->phase != REDIS_READY)
+        return at;
+    if (c->waiting.head && !c->blocked)
+        return 0;
+    for (const struct redis_request *r = c->aside.head; r; r = r->next)
+        at = r->not_before_ms < at ? r->not_before_ms : at;
+    return at;
+}
+
+bool redis_conn_idle(const struct redis_conn *c)
+{
+    return !c->waiting.head && !c->aside.head && !c->sent.head;
+}
+
+/* --- errors --- */
+
+static const struct {
+    const char *word;
+    enum err_code code;
+} classes[] = {
+    {"OOM ", ERR_AGAIN},
+    {"LOADING ", ERR_AGAIN},
+    {"BUSY ", ERR_AGAIN},
+    {"MISCONF ", ERR_AGAIN},
+    {"READONLY ", ERR_AGAIN},
+    {"MASTERDOWN ", ERR_AGAIN},
+    {"TRYAGAIN ", ERR_AGAIN},
+    {"NOREPLICAS ", ERR_AGAIN},
+    {"NOAUTH ", ERR_OPERATOR},
+    {"WRONGPASS ", ERR_OPERATOR},
+    {"NOPERM ", ERR_OPERATOR},
+    {"WRONGTYPE ", ERR_OPERATOR},
+    {"ERR invalid password", ERR_OPERATOR},
+    {"ERR invalid DB index", ERR_OPERATOR},
+    {"ERR DB index is out of range", ERR_OPERATOR},
+    {"ERR AUTH", ERR_OPERATOR},
+    {"ERR Client sent AUTH", ERR_OPERATOR},
+    {"ERR max number of clients", ERR_AGAIN},
+    {"MOVED ", ERR_OPERATOR},
+    {"CROSSSLOT ", ERR_OPERATOR},
+};
+
+enum err_code redis_classify(const char *text)
+{
+    const char *inner;
+
+    for (size_t i = 0; i < sizeof(classes) / sizeof(classes[0]); i++) {
+        if (strncmp(text, classes[i].word, strlen(classes[i].word)) == 0)
+            return classes[i].code;
+    }
+    /* Before Redis 7 the error of a command inside a script stands behind the script's own words:
+     * "ERR Error running script (call to f_...): @user_script:1: @user_script: 1: -OOM ..." */
+    inner = strncmp(text, "ERR Error running script", 24) == 0 ? strstr(text, ": -") : NULL;
+    return inner ? redis_classify(inner + 3) : ERR_BUG;
+}
+
+int redis_reply_err(struct err *e, const struct redis_address *address, const redisReply *reply)
+{
+    return err_set(e, redis_classify(reply->str), "redis at %s: %.*s", address->shown,
+                   (int)reply->len, reply->str);
+}

@@ -1,0 +1,104 @@
+#include "broker/redis.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+#define DUE_BATCH 128
+
+static void moved(void *owner, struct redis_request *r, const redisReply *reply)
+{
+    struct redis_broker *b = owner;
+
+    (void)r;
+    (void)reply;
+    b->looking_due = false;
+    redis_look_due(b); /* there may be more */
+    redis_fetch(b);
+}
+
+static void look_failed(void *owner, struct redis_request *r, const struct err *why)
+{
+    struct redis_broker *b = owner;
+
+    (void)r;
+    (void)why;
+    b->looking_due = false; /* the tick looks again */
+}
+
+static const struct redis_op op_move = {
+    .name = "due", .done = moved, .failed = look_failed, .once = true};
+
+static void add_due(struct redis_request *r, struct slice tag)
+{
+    struct slice queue;
+    int priority;
+
+    if (redis_tag_parse(tag, &priority, &queue) != 0)
+        return;
+    redis_push_key(r, queue, priority, false);
+    redis_key2(r, REDIS_DELAYED_OF, queue);
+    redis_arg(r, tag);
+}
+
+static void move_due(struct redis_broker *b, const redisReply *reply, size_t n)
+{
+    struct redis_request *r = redis_new(b, &op_move, REDIS_SCRIPT_DUE, NULL);
+
+    if (!r)
+        return;
+    redis_key(r, slice_of(REDIS_DELAYED));
+    redis_key(r, slice_of(REDIS_DELAYED_MSG));
+    for (size_t i = 0; i < n; i++)
+        add_due(r, redis_slice(redis_at(reply, 2 * i)));
+    if (!r->args_len)
+        redis_request_free(r);
+    else
+        b->looking_due = redis_submit(b, r, NULL) == 0;
+}
+
+/* The earliest of all: those that are due are moved by a script that checks them again, and the
+ * first that is not says when to look next. */
+static void looked(void *owner, struct redis_request *r, const redisReply *reply)
+{
+    struct redis_broker *b = owner;
+    int64_t now = clock_wall_ms(b->clock);
+    size_t n = 0;
+
+    (void)r;
+    b->looking_due = false;
+    b->due_at_ms = CLOCK_NEVER;
+    for (; n < reply->elements / 2; n++) {
+        struct slice score = redis_slice(redis_at(reply, 2 * n + 1));
+        double at = score.ptr ? strtod(score.ptr, NULL) : 0;
+
+        if (at > (double)now) {
+            b->due_at_ms = clock_mono_ms(b->clock) + (int64_t)at - now;
+            break;
+        }
+    }
+    if (n)
+        move_due(b, reply, n);
+}
+
+static const struct redis_op op_look = {
+    .name = "look", .done = looked, .failed = look_failed, .once = true};
+
+/* Reading the set also arms the bell for it: an earlier message than all others rings. */
+void redis_look_due(struct redis_broker *b)
+{
+    struct redis_request *r;
+
+    if (b->looking_due || b->closing || b->main.phase != REDIS_READY)
+        return;
+    r = redis_new(b, &op_look, REDIS_PLAIN, NULL);
+    if (!r)
+        return;
+    redis_key(r, slice_of("ZRANGE"));
+    redis_key(r, slice_of(REDIS_DELAYED));
+    redis_key(r, slice_of("0"));
+    redis_key(r, slice_make("127", 3));
+    redis_key(r, slice_of("WITHSCORES"));
+    _Static_assert(DUE_BATCH == 128, "the range above");
+    b->looking_due = redis_submit(b, r, NULL) == 0;
+    b->due_at_ms = CLOCK_NEVER;
+}

@@ -1,0 +1,121 @@
+#include "broker/redis_conn.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+struct redis_request *redis_request_new(const struct redis_op *op, enum redis_script_id script)
+{
+    struct redis_request *r = calloc(1, sizeof(*r));
+
+    if (r) {
+        r->op = op;
+        r->script = script;
+    }
+    return r;
+}
+
+void redis_request_free(struct redis_request *r)
+{
+    if (!r)
+        return;
+    if (r->op->free_state)
+        r->op->free_state(r->state);
+    buf_release(&r->keys);
+    buf_release(&r->args);
+    free(r->items);
+    free(r);
+}
+
+/* "$len\r\n" */
+static void add_len(struct buf *b, size_t len)
+{
+    char text[24];
+    char *p = text + sizeof(text);
+
+    *--p = '\n';
+    *--p = '\r';
+    do {
+        *--p = (char)('0' + len % 10);
+        len /= 10;
+    } while (len);
+    *--p = '$';
+    buf_add(b, p, (size_t)(text + sizeof(text) - p));
+}
+
+static void add_parts(struct buf *b, const struct slice *parts, size_t n)
+{
+    size_t len = 0;
+
+    for (size_t i = 0; i < n; i++)
+        len += parts[i].len;
+    add_len(b, len);
+    for (size_t i = 0; i < n; i++)
+        buf_add(b, parts[i].ptr ? parts[i].ptr : "", parts[i].len);
+    buf_add(b, "\r\n", 2);
+}
+
+void redis_key(struct redis_request *r, struct slice key)
+{
+    add_parts(&r->keys, &key, 1);
+    r->keys_len++;
+}
+
+void redis_key2(struct redis_request *r, const char *prefix, struct slice rest)
+{
+    redis_key3(r, prefix, rest, "");
+}
+
+void redis_key3(struct redis_request *r, const char *prefix, struct slice mid, const char *suffix)
+{
+    const struct slice parts[] = {slice_of(prefix), mid, slice_of(suffix)};
+
+    add_parts(&r->keys, parts, 3);
+    r->keys_len++;
+}
+
+void redis_arg(struct redis_request *r, struct slice arg)
+{
+    add_parts(&r->args, &arg, 1);
+    r->args_len++;
+}
+
+void redis_args(struct redis_request *r, const char *arg)
+{
+    redis_arg(r, slice_of(arg));
+}
+
+void redis_argi(struct redis_request *r, int64_t n)
+{
+    char text[24];
+
+    snprintf(text, sizeof(text), "%lld", (long long)n);
+    redis_args(r, text);
+}
+
+int redis_request_item(struct redis_request *r, uint64_t tag, const struct broker_receipt *receipt)
+{
+    if (r->items_len == r->items_cap) {
+        size_t cap = r->items_cap ? 2 * r->items_cap : 4;
+        struct redis_item *items = realloc(r->items, cap * sizeof(*items));
+
+        if (!items)
+            return -1;
+        r->items = items;
+        r->items_cap = cap;
+    }
+    r->items[r->items_len] = (struct redis_item){.tag = tag};
+    if (receipt)
+        r->items[r->items_len].receipt = *receipt;
+    r->items_len++;
+    return 0;
+}
+
+bool redis_request_broken(const struct redis_request *r)
+{
+    return r->keys.failed || r->args.failed;
+}
+
+size_t redis_request_size(const struct redis_request *r)
+{
+    return r->keys.len + r->args.len;
+}

@@ -1,0 +1,484 @@
+#include "broker/redis_script.h"
+
+#include <nettle/sha1.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Kept as plain text in source order; the numbers S1-S9 are those of redis_script.h. */
+
+/* True when a stored result must not be overwritten (S5). An error other than a wrong type (no
+ * permission) comes back as second value, before anything was written. */
+#define LUA_IS_SUCCESS                                                                             \
+    "local function is_success(key)\n"                                                             \
+    "  local head = redis.pcall('GETRANGE', key, 0, 19)\n"                                         \
+    "  if type(head) == 'table' then\n"                                                            \
+    "    if string.find(head.err, 'WRONGTYPE', 1, true) then return false end\n"                   \
+    "    return false, head\n"                                                                     \
+    "  end\n"                                                                                      \
+    "  return head == '{\"status\": \"SUCCESS\"'\n"                                                \
+    "    or string.sub(head, 1, 19) == '{\"status\":\"SUCCESS\"'\n"                                \
+    "end\n"                                                                                        \
+    "local function in_results(f, a, b, c)\n"                                                      \
+    "  if ARGV[2] == '' then return f(a, b, c) end\n"                                              \
+    "  redis.call('SELECT', ARGV[2])\n"                                                            \
+    "  local x, y = f(a, b, c)\n"                                                                  \
+    "  redis.call('SELECT', ARGV[1])\n"                                                            \
+    "  return x, y\n"                                                                              \
+    "end\n"                                                                                        \
+    "local function keep(key, px, doc)\n"                                                          \
+    "  if px == '0' then redis.call('SET', key, doc)\n"                                            \
+    "  else redis.call('SET', key, doc, 'PX', px) end\n"                                           \
+    "  redis.pcall('PUBLISH', key, doc)\n"                                                         \
+    "end\n"
+
+/* Wrong type of a list or zset that something is about to be pushed to. */
+#define LUA_FITS                                                                                   \
+    "local function fits(key, kind)\n"                                                             \
+    "  local t = redis.call('TYPE', key).ok\n"                                                     \
+    "  return t == 'none' or t == kind\n"                                                          \
+    "end\n"
+
+/* S8. dest is the queue's own index of delayed messages. */
+#define LUA_DELAY                                                                                  \
+    "local function delay(zset, hash, dest, due, tag, envelope)\n"                                 \
+    "  redis.call('ZADD', zset, due, tag)\n"                                                       \
+    "  redis.call('ZADD', dest, due, tag)\n"                                                       \
+    "  redis.call('HSET', hash, tag, envelope)\n"                                                  \
+    "end\n"
+
+#define LUA_COUNT                                                                                  \
+    "local function count(key, name, n)\n"                                                         \
+    "  if n ~= 0 then redis.call('HINCRBY', key, name, n) end\n"                                   \
+    "end\n"
+
+/* KEYS totals, delayed, delayed:messages, then per item: destination, token.
+ * ARGV per item: flags (count, token, delayed), envelope, due, tag.
+ * Returns pairs of item number and error text of what was not done. S6, S7, S8. */
+static const char publish[] = LUA_DELAY LUA_COUNT
+    "local failed, published = {}, 0\n"
+    "local run, run_items, run_key = {}, {}, nil\n"
+    "local fatal = nil\n"
+    "local function flush()\n"
+    "  if #run == 0 then return end\n"
+    "  local r = redis.pcall('LPUSH', run_key, unpack(run))\n"
+    "  if type(r) == 'table' then\n"
+    "    if not string.find(r.err, 'WRONGTYPE', 1, true) then fatal = r end\n"
+    "    for _, i in ipairs(run_items) do\n"
+    "      if string.byte(ARGV[4 * i + 1], 2) == 49 then redis.call('DEL', KEYS[5 + 2 * i]) end\n"
+    "      if string.byte(ARGV[4 * i + 1], 1) == 49 then published = published - 1 end\n"
+    "      failed[#failed + 1] = i\n"
+    "      failed[#failed + 1] = r.err\n"
+    "    end\n"
+    "  end\n"
+    "  run, run_items = {}, {}\n"
+    "end\n"
+    "for i = 0, (#KEYS - 3) / 2 - 1 do\n"
+    "  local dest, flags = KEYS[4 + 2 * i], ARGV[4 * i + 1]\n"
+    "  local fresh = string.byte(flags, 2) ~= 49\n"
+    "    or redis.call('SET', KEYS[5 + 2 * i], '1', 'PX', 60000, 'NX')\n"
+    "  if fresh then\n"
+    "    if string.byte(flags, 1) == 49 then published = published + 1 end\n"
+    "    if string.byte(flags, 3) == 49 then\n"
+    "      delay(KEYS[2], KEYS[3], dest, ARGV[4 * i + 3], ARGV[4 * i + 4], ARGV[4 * i + 2])\n"
+    "    else\n"
+    "      if dest ~= run_key or #run >= 500 then flush() end\n"
+    "      run_key = dest\n"
+    "      run[#run + 1] = ARGV[4 * i + 2]\n"
+    "      run_items[#run_items + 1] = i\n"
+    "    end\n"
+    "  end\n"
+    "end\n"
+    "flush()\n"
+    "if fatal then return fatal end\n"
+    "count(KEYS[1], 'published', published)\n"
+    "return failed\n";
+
+/* KEYS unacked, unacked_index, fence, then the lists in the order they are served.
+ * ARGV how many, score, field in front of the fence, field behind it, how many bytes, then per list
+ * the tail of the recorded value. Returns the first fence and pairs of list number and element.
+ * S1, S2. The reads in front make a wrong type fail before the first pop. */
+static const char fetch[] =
+    "redis.call('HEXISTS', KEYS[1], '')\n"
+    "redis.call('ZSCORE', KEYS[2], '')\n"
+    "redis.call('STRLEN', KEYS[3])\n"
+    "local want, room = tonumber(ARGV[1]), tonumber(ARGV[5])\n"
+    "local out, n = {0}, 0\n"
+    "for i = 4, #KEYS do\n"
+    "  while n < want and room > 0 do\n"
+    "    local m = redis.pcall('RPOP', KEYS[i])\n"
+    "    if type(m) ~= 'string' then break end\n"
+    "    n = n + 1\n"
+    "    room = room - #m\n"
+    "    out[2 * n] = i - 4\n"
+    "    out[2 * n + 1] = m\n"
+    "  end\n"
+    "  if n >= want or room <= 0 then break end\n"
+    "end\n"
+    "if n == 0 then return {} end\n"
+    "local fence = redis.call('INCRBY', KEYS[3], n) - n\n"
+    "local hset, zadd = {}, {}\n"
+    "for k = 1, n do\n"
+    "  local field = ARGV[3] .. string.format('%016.0f', fence + k) .. ARGV[4]\n"
+    "  hset[2 * k - 1] = field\n"
+    "  hset[2 * k] = '[' .. out[2 * k + 1] .. ARGV[6 + out[2 * k]]\n"
+    "  zadd[2 * k - 1] = ARGV[2]\n"
+    "  zadd[2 * k] = field\n"
+    "end\n"
+    "redis.call('HSET', KEYS[1], unpack(hset))\n"
+    "redis.call('ZADD', KEYS[2], unpack(zadd))\n"
+    "out[1] = fence + 1\n"
+    "return out\n";
+
+/* KEYS unacked, unacked_index, totals, delayed, delayed:messages, then per item: result key,
+ * destinations of its follow-ups. ARGV broker db, result db ('' when equal), then per item: field,
+ * counter to raise, 1 when it was never counted as published, result px ('' none, '0' for ever),
+ * document, number of follow-ups, and per follow-up: flags, envelope, due, tag.
+ * Returns per item 1 done, 2 duplicate, 0 refused, or an error text. S3, S4, S5, S7, S9. */
+static const char finish[] = LUA_IS_SUCCESS LUA_FITS LUA_DELAY LUA_COUNT
+    "local out, total = {}, {}\n"
+    "local function add(name, n) total[name] = (total[name] or 0) + n end\n"
+    "local k, a = 6, 3\n"
+    "while a <= #ARGV do\n"
+    "  local field, outcome, px, doc = ARGV[a], ARGV[a + 1], ARGV[a + 3], ARGV[a + 4]\n"
+    "  local n = tonumber(ARGV[a + 5])\n"
+    "  local verdict, success, bad = 1, false, nil\n"
+    "  if n > 0 or px ~= '' then\n"
+    "    if redis.call('HEXISTS', KEYS[1], field) == 0 then verdict = 0 end\n"
+    "  end\n"
+    "  if verdict == 1 and px ~= '' then\n"
+    "    success, bad = in_results(is_success, KEYS[k])\n"
+    "    if bad then return bad end\n"
+    "    if success then verdict = 2 end\n"
+    "  end\n"
+    "  if verdict == 1 then\n"
+    "    for j = 0, n - 1 do\n"
+    "      local kind = string.byte(ARGV[a + 6 + 4 * j], 3) == 49 and 'zset' or 'list'\n"
+    "      if not fits(KEYS[k + 1 + j], kind) then\n"
+    "        verdict = 'WRONGTYPE follow-up cannot be pushed to ' .. KEYS[k + 1 + j]\n"
+    "      end\n"
+    "    end\n"
+    "  end\n"
+    "  if verdict == 1 or verdict == 2 then\n"
+    "    if redis.call('HDEL', KEYS[1], field) == 0 then verdict = 0\n"
+    "    else redis.call('ZREM', KEYS[2], field) end\n"
+    "  end\n"
+    "  if verdict == 1 or verdict == 2 then\n"
+    "    if ARGV[a + 2] == '1' then add('published', 1) end\n"
+    "  end\n"
+    "  if verdict == 2 then\n"
+    "    add('succeeded', 1)\n"
+    "    add('duplicates', 1)\n"
+    "  elseif verdict == 1 then\n"
+    "    add(outcome, 1)\n"
+    "    if px ~= '' then in_results(keep, KEYS[k], px, doc) end\n"
+    "    for j = 0, n - 1 do\n"
+    "      local f, dest = a + 6 + 4 * j, KEYS[k + 1 + j]\n"
+    "      if string.byte(ARGV[f], 1) == 49 then add('published', 1) end\n"
+    "      if string.byte(ARGV[f], 3) == 49 then\n"
+    "        delay(KEYS[4], KEYS[5], dest, ARGV[f + 2], ARGV[f + 3], ARGV[f + 1])\n"
+    "      else\n"
+    "        redis.call('LPUSH', dest, ARGV[f + 1])\n"
+    "      end\n"
+    "    end\n"
+    "  end\n"
+    "  out[#out + 1] = verdict\n"
+    "  k, a = k + 1 + n, a + 6 + 4 * n\n"
+    "end\n"
+    "for name, n in pairs(total) do count(KEYS[3], name, n) end\n"
+    "return out\n";
+
+/* KEYS unacked, then result keys. ARGV broker db, result db, then per item: field, px, document.
+ * S3, S5. */
+static const char note[] =
+    LUA_IS_SUCCESS "for i = 0, #KEYS - 2 do\n"
+                   "  local key = KEYS[2 + i]\n"
+                   "  if redis.call('HEXISTS', KEYS[1], ARGV[3 * i + 3]) == 1\n"
+                   "    and not in_results(is_success, key) then\n"
+                   "    in_results(keep, key, ARGV[3 * i + 4], ARGV[3 * i + 5])\n"
+                   "  end\n"
+                   "end\n"
+                   "return 1\n";
+
+/* KEYS unacked, unacked_index. ARGV score, fields. Returns the numbers of the fields that are gone.
+ */
+static const char renew[] = "local lost = {}\n"
+                            "for i = 2, #ARGV do\n"
+                            "  if redis.call('HEXISTS', KEYS[1], ARGV[i]) == 1 then\n"
+                            "    redis.call('ZADD', KEYS[2], ARGV[1], ARGV[i])\n"
+                            "  else lost[#lost + 1] = i - 2 end\n"
+                            "end\n"
+                            "return lost\n";
+
+/* KEYS unacked, unacked_index, totals, then per item: grave, its reasons, result key. ARGV broker
+ * db, result db, then per item: field, bytes of the tail, never counted as published, reason, px,
+ * document. Returns per item 1, 0 refused, or an error text. S2, S3, S5, S7. */
+static const char bury[] = LUA_IS_SUCCESS LUA_FITS LUA_COUNT
+    "local out, dead, published = {}, 0, 0\n"
+    "for i = 0, (#KEYS - 3) / 3 - 1 do\n"
+    "  local grave, reasons, rkey = KEYS[4 + 3 * i], KEYS[5 + 3 * i], KEYS[6 + 3 * i]\n"
+    "  local a = 3 + 6 * i\n"
+    "  local field, px = ARGV[a], ARGV[a + 4]\n"
+    "  local value = redis.call('HGET', KEYS[1], field)\n"
+    "  if not value then out[#out + 1] = 0\n"
+    "  elseif not (fits(grave, 'list') and fits(reasons, 'hash')) then\n"
+    "    out[#out + 1] = 'WRONGTYPE the dead cannot be kept in ' .. grave\n"
+    "  else\n"
+    "    local success, bad = false, nil\n"
+    "    if px ~= '' then success, bad = in_results(is_success, rkey) end\n"
+    "    if bad then return bad end\n"
+    "    redis.call('HDEL', KEYS[1], field)\n"
+    "    redis.call('ZREM', KEYS[2], field)\n"
+    "    local element = string.sub(value, 2, -1 - tonumber(ARGV[a + 1]))\n"
+    "    redis.call('LPUSH', grave, element)\n"
+    "    redis.call('HSET', reasons, redis.sha1hex(element), ARGV[a + 3])\n"
+    "    if px ~= '' and not success then in_results(keep, rkey, px, ARGV[a + 5]) end\n"
+    "    dead = dead + 1\n"
+    "    if ARGV[a + 2] == '1' then published = published + 1 end\n"
+    "    out[#out + 1] = 1\n"
+    "  end\n"
+    "end\n"
+    "count(KEYS[3], 'dead', dead)\n"
+    "count(KEYS[3], 'published', published)\n"
+    "return out\n";
+
+/* Hands leased messages back. KEYS unacked, unacked_index, delayed, delayed:messages, then per item
+ * its destinations. ARGV per item: field, latest score ('' any), mode (l back, r front, d delayed),
+ * number of destinations, payload, due, tag. Returns per item 1, 0 (renewed, or gone: then its
+ * score goes too), or an error text. S3, S8. */
+static const char move[] = LUA_FITS LUA_DELAY
+    "local out, k, a = {}, 5, 1\n"
+    "while a <= #ARGV do\n"
+    "  local field, limit, mode = ARGV[a], ARGV[a + 1], ARGV[a + 2]\n"
+    "  local n, verdict = tonumber(ARGV[a + 3]), 1\n"
+    "  if limit ~= '' then\n"
+    "    local score = redis.call('ZSCORE', KEYS[2], field)\n"
+    "    if score and tonumber(score) > tonumber(limit) then verdict = 0 end\n"
+    "  end\n"
+    "  for j = 0, n - 1 do\n"
+    "    if not fits(KEYS[k + j], mode == 'd' and 'zset' or 'list') then\n"
+    "      verdict = 'WRONGTYPE message cannot be handed back to ' .. KEYS[k + j]\n"
+    "    end\n"
+    "  end\n"
+    "  if verdict == 1 then\n"
+    "    redis.call('ZREM', KEYS[2], field)\n"
+    "    verdict = redis.call('HDEL', KEYS[1], field)\n"
+    "  end\n"
+    "  if verdict == 1 then\n"
+    "    for j = 0, n - 1 do\n"
+    "      if mode == 'd' then\n"
+    "        delay(KEYS[3], KEYS[4], KEYS[k + j], ARGV[a + 5], ARGV[a + 6], ARGV[a + 4])\n"
+    "      else\n"
+    "        redis.call(mode == 'l' and 'LPUSH' or 'RPUSH', KEYS[k + j], ARGV[a + 4])\n"
+    "      end\n"
+    "    end\n"
+    "  end\n"
+    "  out[#out + 1] = verdict\n"
+    "  k, a = k + n, a + 7\n"
+    "end\n"
+    "return out\n";
+
+/* Delayed messages whose time has come. KEYS delayed, delayed:messages, then per item: list, the
+ * queue's own index. ARGV tags. Returns how many moved. S8. */
+static const char due[] =
+    LUA_FITS "local moved = 0\n"
+             "for i = 1, #ARGV do\n"
+             "  local list, own = KEYS[1 + 2 * i], KEYS[2 + 2 * i]\n"
+             "  if fits(list, 'list') and redis.call('ZREM', KEYS[1], ARGV[i]) == 1 then\n"
+             "    local envelope = redis.call('HGET', KEYS[2], ARGV[i])\n"
+             "    redis.call('ZREM', own, ARGV[i])\n"
+             "    redis.call('HDEL', KEYS[2], ARGV[i])\n"
+             "    if envelope then\n"
+             "      redis.call('LPUSH', list, envelope)\n"
+             "      moved = moved + 1\n"
+             "    end\n"
+             "  end\n"
+             "end\n"
+             "return moved\n";
+
+/* KEYS result keys. ARGV broker db, result db, then per item: px, document. Returns the numbers of
+ * the items that met a stored SUCCESS. S5, S9. */
+static const char store[] =
+    LUA_IS_SUCCESS "local kept = {}\n"
+                   "for i = 1, #KEYS do\n"
+                   "  local success, bad = in_results(is_success, KEYS[i])\n"
+                   "  if bad then return bad end\n"
+                   "  if success then kept[#kept + 1] = i - 1\n"
+                   "  else in_results(keep, KEYS[i], ARGV[2 * i + 1], ARGV[2 * i + 2]) end\n"
+                   "end\n"
+                   "return kept\n";
+
+/* KEYS result keys. ARGV broker db, result db. S9. */
+static const char get[] = "if ARGV[2] ~= '' then redis.call('SELECT', ARGV[2]) end\n"
+                          "local out = redis.call('MGET', unpack(KEYS))\n"
+                          "if ARGV[2] ~= '' then redis.call('SELECT', ARGV[1]) end\n"
+                          "return out\n";
+
+static const char forget[] = "if ARGV[2] ~= '' then redis.call('SELECT', ARGV[2]) end\n"
+                             "local n = redis.call('DEL', unpack(KEYS))\n"
+                             "if ARGV[2] ~= '' then redis.call('SELECT', ARGV[1]) end\n"
+                             "return n\n";
+
+/* KEYS totals, unacked, delayed, queues, then every list. Returns the number of known queues (to
+ * see that none came in between), waiting, leased, delayed, and the counters. */
+static const char totals[] =
+    "local waiting = 0\n"
+    "for i = 5, #KEYS do\n"
+    "  local n = redis.pcall('LLEN', KEYS[i])\n"
+    "  if type(n) == 'number' then waiting = waiting + n end\n"
+    "end\n"
+    "local out = {redis.call('SCARD', KEYS[4]), waiting, redis.call('HLEN', KEYS[2]),\n"
+    "  redis.call('ZCARD', KEYS[3])}\n"
+    "for _, v in ipairs(redis.call('HGETALL', KEYS[1])) do out[#out + 1] = v end\n"
+    "return out\n";
+
+/* KEYS unacked, then per queue: four lists, its index of delayed, dead, unknown. Returns per queue
+ * waiting, delayed, dead, unknown; then pairs of the end of a recorded value (its quoted routing
+ * key) and how many have it. */
+static const char queues[] =
+    "local function len(command, key)\n"
+    "  local n = redis.pcall(command, key)\n"
+    "  return type(n) == 'number' and n or 0\n"
+    "end\n"
+    "local out, leased = {}, {}\n"
+    "for i = 2, #KEYS, 7 do\n"
+    "  local waiting = 0\n"
+    "  for j = 0, 3 do waiting = waiting + len('LLEN', KEYS[i + j]) end\n"
+    "  out[#out + 1] = waiting\n"
+    "  out[#out + 1] = len('ZCARD', KEYS[i + 4])\n"
+    "  out[#out + 1] = len('LLEN', KEYS[i + 5])\n"
+    "  out[#out + 1] = len('LLEN', KEYS[i + 6])\n"
+    "end\n"
+    "for _, v in ipairs(redis.call('HVALS', KEYS[1])) do\n"
+    "  local key = string.match(string.sub(v, -2000), '(\"[^\"]*\")%]$') or ''\n"
+    "  leased[key] = (leased[key] or 0) + 1\n"
+    "end\n"
+    "for key, n in pairs(leased) do\n"
+    "  out[#out + 1] = key\n"
+    "  out[#out + 1] = n\n"
+    "end\n"
+    "return out\n";
+
+/* KEYS unacked, delayed:messages, the queue's index of delayed, four lists. ARGV limit, quoted
+ * queue name. Returns quadruples: w, d or l; priority or tag; due; envelope (l: recorded value). */
+static const char peek[] =
+    "local out, left = {}, tonumber(ARGV[1])\n"
+    "local function row(state, priority, time, envelope)\n"
+    "  if left <= 0 or not envelope then return end\n"
+    "  out[#out + 1] = state\n"
+    "  out[#out + 1] = priority\n"
+    "  out[#out + 1] = time\n"
+    "  out[#out + 1] = envelope\n"
+    "  left = left - 1\n"
+    "end\n"
+    "for i = 0, 3 do\n"
+    "  if left > 0 then\n"
+    "    local v = redis.call('LRANGE', KEYS[4 + i], -left, -1)\n"
+    "    for j = #v, 1, -1 do row('w', 3 * i, '0', v[j]) end\n"
+    "  end\n"
+    "end\n"
+    "if left > 0 then\n"
+    "  local v = redis.call('ZRANGE', KEYS[3], 0, left - 1, 'WITHSCORES')\n"
+    "  for j = 1, #v, 2 do row('d', v[j], v[j + 1], redis.call('HGET', KEYS[2], v[j])) end\n"
+    "end\n"
+    "if left > 0 then\n"
+    "  local tail = ARGV[2] .. ']'\n"
+    "  for _, v in ipairs(redis.call('HVALS', KEYS[1])) do\n"
+    "    if string.sub(v, -#tail) == tail then row('l', 0, '0', v) end\n"
+    "  end\n"
+    "end\n"
+    "return out\n";
+
+/* KEYS totals, delayed, delayed:messages, the queue's index of delayed, four lists. Returns how
+ * many went. S7, S8. */
+static const char purge[] =
+    LUA_COUNT "local n = 0\n"
+              "for i = 5, 8 do\n"
+              "  n = n + redis.call('LLEN', KEYS[i])\n"
+              "  redis.call('DEL', KEYS[i])\n"
+              "end\n"
+              "for _, tag in ipairs(redis.call('ZRANGE', KEYS[4], 0, -1)) do\n"
+              "  redis.call('ZREM', KEYS[2], tag)\n"
+              "  redis.call('HDEL', KEYS[3], tag)\n"
+              "  n = n + 1\n"
+              "end\n"
+              "redis.call('DEL', KEYS[4])\n"
+              "count(KEYS[1], 'failed', n)\n"
+              "count(KEYS[1], 'purged', n)\n"
+              "return n\n";
+
+/* KEYS pairs of grave and its reasons. ARGV limit. Returns quadruples: number of the pair, size,
+ * digest, reason or ''; oldest first. */
+static const char dead[] = "local out, left = {}, tonumber(ARGV[1])\n"
+                           "for i = 1, #KEYS, 2 do\n"
+                           "  if left <= 0 then break end\n"
+                           "  local v = redis.call('LRANGE', KEYS[i], -left, -1)\n"
+                           "  for j = #v, 1, -1 do\n"
+                           "    local sha = redis.sha1hex(v[j])\n"
+                           "    out[#out + 1] = (i - 1) / 2\n"
+                           "    out[#out + 1] = #v[j]\n"
+                           "    out[#out + 1] = sha\n"
+                           "    out[#out + 1] = redis.call('HGET', KEYS[i + 1], sha) or ''\n"
+                           "    left = left - 1\n"
+                           "  end\n"
+                           "end\n"
+                           "return out\n";
+
+/* KEYS grave, its reasons. ARGV beginning of a digest. Returns digest, reason, element, or nothing.
+ */
+static const char exhume[] = "local at = -1\n"
+                             "while true do\n"
+                             "  local v = redis.call('LRANGE', KEYS[1], at - 99, at)\n"
+                             "  for j = #v, 1, -1 do\n"
+                             "    local sha = redis.sha1hex(v[j])\n"
+                             "    if string.sub(sha, 1, #ARGV[1]) == ARGV[1] then\n"
+                             "      return {sha, redis.call('HGET', KEYS[2], sha) or '', v[j]}\n"
+                             "    end\n"
+                             "  end\n"
+                             "  if #v < 100 then return {} end\n"
+                             "  at = at - 100\n"
+                             "end\n";
+
+/* KEYS totals, grave, its reasons, then per item its destination. ARGV retry or rm, then elements.
+ * Returns how many left the grave. S7. */
+static const char unbury[] = LUA_FITS LUA_COUNT
+    "local n, retry = 0, ARGV[1] == 'retry'\n"
+    "for i = 2, #ARGV do\n"
+    "  local dest = KEYS[2 + i]\n"
+    "  if (not retry or fits(dest, 'list')) and redis.call('LREM', KEYS[2], -1, ARGV[i]) == 1 "
+    "then\n"
+    "    redis.call('HDEL', KEYS[3], redis.sha1hex(ARGV[i]))\n"
+    "    if retry then redis.call('LPUSH', dest, ARGV[i]) end\n"
+    "    n = n + 1\n"
+    "  end\n"
+    "end\n"
+    "if retry then count(KEYS[1], 'dead', -n) else count(KEYS[1], 'removed', n) end\n"
+    "return n\n";
+
+static const char *const texts[REDIS_SCRIPTS] = {
+    [REDIS_SCRIPT_PUBLISH] = publish, [REDIS_SCRIPT_FETCH] = fetch,
+    [REDIS_SCRIPT_FINISH] = finish,   [REDIS_SCRIPT_NOTE] = note,
+    [REDIS_SCRIPT_RENEW] = renew,     [REDIS_SCRIPT_BURY] = bury,
+    [REDIS_SCRIPT_MOVE] = move,       [REDIS_SCRIPT_DUE] = due,
+    [REDIS_SCRIPT_STORE] = store,     [REDIS_SCRIPT_GET] = get,
+    [REDIS_SCRIPT_FORGET] = forget,   [REDIS_SCRIPT_TOTALS] = totals,
+    [REDIS_SCRIPT_QUEUES] = queues,   [REDIS_SCRIPT_PEEK] = peek,
+    [REDIS_SCRIPT_PURGE] = purge,     [REDIS_SCRIPT_DEAD] = dead,
+    [REDIS_SCRIPT_EXHUME] = exhume,   [REDIS_SCRIPT_UNBURY] = unbury,
+};
+
+const char *redis_script_text(enum redis_script_id id)
+{
+    return texts[id];
+}
+
+void redis_script_sha(enum redis_script_id id, char out[REDIS_SHA_SIZE])
+{
+    struct sha1_ctx ctx;
+    uint8_t digest[SHA1_DIGEST_SIZE];
+
+    sha1_init(&ctx);
+    sha1_update(&ctx, strlen(texts[id]), (const uint8_t *)texts[id]);
+    sha1_digest(&ctx, sizeof(digest), digest);
+    for (size_t i = 0; i < sizeof(digest); i++)
+        snprintf(out + 2 * i, 3, "%02x", digest[i]);
+}

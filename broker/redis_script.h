@@ -1,0 +1,63 @@
+/*
+ * redis_script.h - the Lua scripts: every step that must not be torn apart.
+ *
+ * Purpose: Redis runs a script alone, so what one script does becomes visible at once or not at
+ * all. Model: a script takes a whole batch, names every key it touches in KEYS, gets the time from
+ * the caller, and never decodes JSON: an element of a queue is text to be moved. Scripts are loaded
+ * at connect, called by digest, and loaded again when the server says NOSCRIPT.
+ *
+ * Invariants the scripts keep (numbers are quoted in redis_script.c):
+ *  S1. A message leaves a queue in the same step that records it in `unacked` and `unacked_index`;
+ *      what could fail (a key of a wrong type) is tried before the first pop.
+ *  S2. The recorded value is `[` element `,"","queue"]`: what kombu writes, so that a Python worker
+ *      restores it; cutting the known tail gives the element back byte for byte.
+ *  S3. "The field is still in `unacked`" is the fence: finish, bury and move test it first and
+ *      change nothing when it is gone.
+ *  S4. A finish that holds does everything: field and score removed, counters, result stored and
+ *      then published, follow-ups pushed. HDEL is the first write, so that a server out of memory
+ *      (which refuses the first growing write of a script) still lets jobs end and memory go.
+ *  S5. A stored SUCCESS is never overwritten; finish then drops result and follow-ups and counts
+ *      `succeeded` and `duplicates`.
+ *  S6. A token is set before its message is pushed and taken back when the push failed.
+ *  S7. Counters change in the step that moves the message, so that published = succeeded + failed +
+ *      dead + waiting + delayed + leased holds between any two scripts.
+ *  S8. A delayed message is in `celeriac:delayed`, in its queue's own index and in
+ *      `celeriac:delayed:messages`, or in none of them.
+ *  S9. SELECT to the result database is undone before anything of the broker's database is touched.
+ *
+ * Fork rule: constant data.
+ */
+#ifndef BROKER_REDIS_SCRIPT_H
+#define BROKER_REDIS_SCRIPT_H
+
+enum redis_script_id {
+    REDIS_SCRIPT_PUBLISH,
+    REDIS_SCRIPT_FETCH,
+    REDIS_SCRIPT_FINISH,
+    REDIS_SCRIPT_NOTE,
+    REDIS_SCRIPT_RENEW,
+    REDIS_SCRIPT_BURY,
+    REDIS_SCRIPT_MOVE,
+    REDIS_SCRIPT_DUE,
+    REDIS_SCRIPT_STORE,
+    REDIS_SCRIPT_GET,
+    REDIS_SCRIPT_FORGET,
+    REDIS_SCRIPT_TOTALS,
+    REDIS_SCRIPT_QUEUES,
+    REDIS_SCRIPT_PEEK,
+    REDIS_SCRIPT_PURGE,
+    REDIS_SCRIPT_DEAD,
+    REDIS_SCRIPT_EXHUME,
+    REDIS_SCRIPT_UNBURY,
+    REDIS_SCRIPTS,
+    REDIS_PLAIN = REDIS_SCRIPTS /* a request that is an ordinary command */
+};
+
+#define REDIS_SHA_SIZE 41
+
+const char *redis_script_text(enum redis_script_id id);
+
+/* Digest of the text in lower-case hexadecimal, as the server computes it. */
+void redis_script_sha(enum redis_script_id id, char out[REDIS_SHA_SIZE]);
+
+#endif
