@@ -55,8 +55,9 @@ static void show_progress(struct bulk *b, bool at_once)
         fputs("\n", stderr);
 }
 
-/* Prints the ids of the batch in order; says which line failed first. */
-static void settle(struct bulk *b)
+/* Prints the ids of the batch in order and complains about what was refused. Without an answer the
+ * broker is away; e says why, and one line is enough for all of those. */
+static void settle(struct bulk *b, const struct err *e)
 {
     for (size_t i = 0; i < b->batch_len; i++) {
         struct outgoing *o = &b->batch[i];
@@ -68,7 +69,9 @@ static void settle(struct bulk *b)
             complain(b, b->lines[i], &o->err);
             b->failed_status = b->failed++ ? b->failed_status : (int)exitcode_of(o->err.code);
         } else {
-            b->failed++;
+            if (!b->broken)
+                complain(b, b->lines[i], e);
+            b->failed_status = b->failed++ ? b->failed_status : (int)exitcode_of(e->code);
             b->broken = true;
         }
         outgoing_release(o);
@@ -79,16 +82,12 @@ static void settle(struct bulk *b)
 static void flush_batch(struct bulk *b)
 {
     struct err e = ERR_INIT;
-    uint64_t first = b->lines[0];
 
     if (b->batch_len == 0)
         return;
-    if (send_all(b->s, b->batch, b->batch_len, &e) < 0 && e.code != ERR_USAGE)
-        b->failed_status = b->failed_status ? b->failed_status : (int)exitcode_of(e.code);
-    settle(b);
+    send_all(b->s, b->batch, b->batch_len, &e);
+    settle(b, &e);
     fflush(stdout);
-    if (b->broken)
-        complain(b, first, &e);
     show_progress(b, false);
 }
 

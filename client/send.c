@@ -153,7 +153,8 @@ static int explain(const struct session *s, const struct outgoing *o, struct err
     if (o->state == OUTGOING_REFUSED)
         return err_set(e, o->err.code, "task %s was refused: %s", o->id, o->err.text);
     if (o->err.code != ERR_NONE)
-        return err_set(e, ERR_RECONNECT, "task %s was not confirmed: %s", o->id, o->err.text);
+        return err_set(e, may_pass(o->err.code) ? ERR_RECONNECT : o->err.code,
+                       "task %s was not confirmed: %s", o->id, o->err.text);
     return session_gave_up(s, "not confirmed", e);
 }
 
@@ -177,13 +178,12 @@ static int verdict(const struct session *s, const struct outgoing *v, size_t n, 
     return -1;
 }
 
+/* Nobody can be sent to: the reason belongs to every message without an answer. */
 static void give_up(struct outgoing *v, size_t n, const struct err *why)
 {
     for (size_t i = 0; i < n; i++) {
-        if (v[i].state != OUTGOING_CONFIRMED && v[i].state != OUTGOING_REFUSED) {
-            v[i].state = OUTGOING_REFUSED;
+        if (v[i].state == OUTGOING_NEW || v[i].state == OUTGOING_SENT)
             v[i].err = *why;
-        }
     }
 }
 

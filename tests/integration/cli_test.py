@@ -463,6 +463,19 @@ class RedisFaults(Case):
         finally:
             os.kill(redis.process.pid, signal.SIGCONT)
 
+    def test_bulk_over_a_hang(self):
+        redis = self.server().start()
+        process = subprocess.Popen([harness.program(), "-b", redis.url, "call", "-", "--timeout", "0.5"],
+                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process.stdin.write('{"task": "a", "id": "1"}\n')
+        process.stdin.flush()
+        self.assertEqual(process.stdout.readline(), "1\n")
+        os.kill(redis.process.pid, signal.SIGSTOP)
+        out, errors = process.communicate('{"task": "b"}\n{"task": "c"}\n', timeout=harness.DEADLINE_S)
+        os.kill(redis.process.pid, signal.SIGCONT)
+        self.assertEqual((process.returncode, out), (7, ""))
+        self.assertRegex(errors, r"^celeriac: line 2: .*\nceleriac: 1 sent, 0 bad lines, 2 not confirmed; the rest")
+
     def test_kombu_reads_the_list(self):
         redis = self.server().start()
         self.assertEqual(run("-b", redis.url, "call", "t", "--id", "i-1").returncode, 0)

@@ -4,7 +4,7 @@
 #include "broker/broker.h"
 #include "client/celeriac.h"
 #include "tests/support/echo_worker.h"
-#include "tests/support/redis_server.h"
+#include "tests/support/place.h"
 
 #include <jansson.h>
 #include <signal.h>
@@ -14,14 +14,6 @@
 
 #define WAIT_MS 30000
 #define MANY    3000
-
-/* Where a test sends: a fresh queue file, or a redis-server of its own. */
-struct place {
-    char directory[64];
-    const char *url;
-    char file_url[128];
-    struct redis_server redis;
-};
 
 static struct celeriac_error err;
 
@@ -37,56 +29,6 @@ static struct celeriac_error err;
         if (err.code != (want) || !strstr(err.text, (piece)))                                      \
             fail_msg("%s: got %d \"%s\"", #call, err.code, err.text);                              \
     } while (0)
-
-static int make_file(void **state)
-{
-    struct place *p = calloc(1, sizeof(*p));
-
-    if (!p)
-        return -1;
-    snprintf(p->directory, sizeof(p->directory), "/tmp/celeriac-client-XXXXXX");
-    if (!mkdtemp(p->directory))
-        return -1;
-    snprintf(p->file_url, sizeof(p->file_url), "sqlite:%s/q.db", p->directory);
-    p->url = p->file_url;
-    *state = p;
-    return 0;
-}
-
-static int remove_file(void **state)
-{
-    static const char *const suffixes[] = {"", "-wal", "-shm", "-bell"};
-    struct place *p = *state;
-    char path[128];
-
-    for (size_t i = 0; i < sizeof(suffixes) / sizeof(*suffixes); i++) {
-        snprintf(path, sizeof(path), "%s/q.db%s", p->directory, suffixes[i]);
-        unlink(path);
-    }
-    rmdir(p->directory);
-    free(p);
-    return 0;
-}
-
-static int make_server(void **state)
-{
-    struct place *p = calloc(1, sizeof(*p));
-
-    if (!p || redis_server_init(&p->redis) < 0 || redis_server_start(&p->redis) < 0)
-        return -1;
-    p->url = p->redis.url;
-    *state = p;
-    return 0;
-}
-
-static int remove_server(void **state)
-{
-    struct place *p = *state;
-
-    redis_server_release(&p->redis);
-    free(p);
-    return 0;
-}
 
 static struct celeriac *open_client(const struct place *p)
 {
@@ -503,8 +445,8 @@ static void tells_a_hang_and_sends_again(void **state)
     celeriac_close(c);
 }
 
-#define ON_FILE(f)   cmocka_unit_test_setup_teardown(f, make_file, remove_file)
-#define ON_SERVER(f) cmocka_unit_test_setup_teardown(f, make_server, remove_server)
+#define ON_FILE(f)   cmocka_unit_test_setup_teardown(f, place_make_file, place_remove_file)
+#define ON_SERVER(f) cmocka_unit_test_setup_teardown(f, place_make_server, place_remove_server)
 #define EVERYWHERE(ON)                                                                             \
     ON(sends_and_waits), ON(tells_failures), ON(sends_and_awaits_many),                            \
         ON(awaits_an_id_given_twice), ON(stops_waiting_when_told), ON(sends_an_id_once),           \
