@@ -3,6 +3,7 @@
 #include "contract.h"
 
 #include <stdio.h>
+#include <string.h>
 
 static void delivered_in_order(struct contract_env *env)
 {
@@ -177,7 +178,28 @@ static void a_batch_is_confirmed_one_by_one(struct contract_env *env)
     assert_int_equal(total(p, "waiting"), 200);
 }
 
+/* Successive fetches begin with successive queues: a full one keeps no other waiting. */
+static void no_queue_starves(struct contract_env *env)
+{
+    struct peer *worker = peer_open(env, "w", 1);
+    int from_other = 0;
+
+    for (int i = 0; i < 6; i++)
+        put(worker, "celery", "{}");
+    put(worker, "other", "{}");
+    for (int i = 0; i < 3; i++) {
+        struct seen s = take(worker);
+
+        from_other += strcmp(s.queue, "other") == 0;
+        finish_ok(worker, &s);
+        seen_free(&s);
+    }
+    assert_int_equal(from_other, 1);
+    check_totals(worker);
+}
+
 const struct contract_row suite_publish[] = {
+    {"no queue starves", no_queue_starves},
     {"delivered in order", delivered_in_order},
     {"bytes are kept", bytes_are_kept},
     {"credit bounds deliveries", credit_bounds_deliveries},
