@@ -12,6 +12,13 @@
 #define APPLICATION_ID 0x43656C65 /* "Cele" */
 #define SCHEMA_VERSION 1
 
+/* SQLite's own checkpoints give way to writers; with several writers that never pause they never
+ * reach the end, and the log grew to ten times the database. Ours makes the writers wait, and is
+ * rare, so that a page which changed often is copied once. */
+#define WAL_PAGES_MAX 8000 /* 64 MiB */
+#define CHECKPOINT_MS 2000
+#define FOLD_MS       200
+
 /* The numbers in here are APPLICATION_ID, SCHEMA_VERSION and ETL_OFFSET_BITS. */
 static const char schema[] =
     "CREATE TABLE source ("
@@ -61,13 +68,11 @@ _Static_assert(APPLICATION_ID == 1130720357 && SCHEMA_VERSION == 1 && ETL_OFFSET
 /* synchronous=NORMAL: after a power cut the last transactions may be missing, rows and ledger
  * alike, and the next load brings them back. Pages of 8 KiB: request ids come in random order, so a
  * chunk touches most pages of their index, and half as many pages of twice the size are written a
- * third faster up to some million rows; even larger ones lose again in the millions after. A
- * checkpoint every 32 MiB, because each writes those pages once more. */
+ * third faster up to some million rows; even larger ones lose again in the millions after. */
 static const char pragmas[] = "PRAGMA page_size = 8192;"
                               "PRAGMA journal_mode = WAL;"
                               "PRAGMA synchronous = NORMAL;"
-                              "PRAGMA wal_autocheckpoint = 4000;"
-                              "PRAGMA cache_size = -32768;"
+                              "PRAGMA cache_size = -65536;"
                               "PRAGMA temp_store = MEMORY;";
 
 static int64_t now_ms(void)
@@ -91,6 +96,37 @@ static int wait_for_lock(void *user, int times)
         return 0;
     nanosleep(&pause, NULL);
     return 1;
+}
+
+static int note_wal(void *user, sqlite3 *handle, const char *name, int pages)
+{
+    struct etl_db *db = user;
+
+    (void)handle;
+    (void)name;
+    db->wal_pages = pages;
+    return SQLITE_OK;
+}
+
+static void checkpoint(struct etl_db *db, int mode, int64_t busy_ms)
+{
+    int64_t before_ms = db->busy_ms;
+
+    db->busy_ms = busy_ms;
+    if (sqlite3_wal_checkpoint_v2(db->handle, NULL, mode, NULL, NULL) == SQLITE_OK)
+        db->wal_pages = 0;
+    db->busy_ms = before_ms;
+}
+
+void etl_db_checkpoint(struct etl_db *db)
+{
+    if (db->wal_pages >= WAL_PAGES_MAX)
+        checkpoint(db, SQLITE_CHECKPOINT_RESTART, CHECKPOINT_MS);
+}
+
+void etl_db_fold(struct etl_db *db)
+{
+    checkpoint(db, SQLITE_CHECKPOINT_TRUNCATE, FOLD_MS);
 }
 
 static enum etl_err_kind kind_of(int code)
@@ -218,6 +254,7 @@ static int open_handle(struct etl_db *db, enum etl_db_mode mode, struct etl_err 
         return etl_db_fail(db, "open the database", err);
     }
     sqlite3_busy_handler(db->handle, wait_for_lock, db);
+    sqlite3_wal_hook(db->handle, note_wal, db);
     if (prepare_file(db, mode, err) != 0)
         return -1;
     if (stat(db->path, &st) != 0)

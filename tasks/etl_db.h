@@ -45,6 +45,7 @@ struct etl_db {
     uint64_t inode;
     int64_t busy_ms; /* how long to wait for a lock */
     int64_t busy_until_ms;
+    int wal_pages; /* length of the write-ahead log after the last commit of this handle */
 };
 
 /* busy_ms: how long a statement waits while another process writes. On failure nothing needs to be
@@ -55,6 +56,13 @@ void etl_db_close(struct etl_db *db);
 
 /* Is the file that was opened still the one under this path? */
 int etl_db_is_current(const struct etl_db *db, const char *path);
+
+/* To be called after a commit: brings a long write-ahead log back into the database, else nothing.
+ * Not being able to is no error; the next commit tries again. */
+void etl_db_checkpoint(struct etl_db *db);
+
+/* The same whatever its length: when a load is over. */
+void etl_db_fold(struct etl_db *db);
 
 /* Fills err from the handle's last error: "PATH: cannot DOING: cause". Returns -1. */
 int etl_db_fail(struct etl_db *db, const char *doing, struct etl_err *err);

@@ -336,6 +336,8 @@ static int sink_store(struct etl_sink *base, const struct etl_chunk *chunk,
     if (rc == 0)
         rc = etl_sink_sqlite_commit(sink, err);
     etl_sink_sqlite_rollback(sink);
+    if (rc == 0)
+        etl_db_checkpoint(&sink->db);
     return rc < 0 ? -1 : 0;
 }
 

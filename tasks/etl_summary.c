@@ -131,6 +131,10 @@ int etl_summary_read(struct etl_summary *summary, const char *path, struct etl_e
     rc = etl_db_run(&db, "BEGIN", "read", err);
     for (size_t i = 0; rc == 0 && i < sizeof(questions) / sizeof(questions[0]); i++)
         rc = ask(&db, summary, questions[i].sql, questions[i].take, err);
+    if (rc == 0)
+        rc = etl_db_run(&db, "COMMIT", "read", err);
+    if (rc == 0)
+        etl_db_fold(&db);
     etl_db_close(&db);
     if (rc != 0)
         etl_summary_release(summary);

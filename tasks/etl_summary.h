@@ -5,7 +5,8 @@
  * jobs claimed.
  *
  * Model: one read-only pass per question, inside one transaction, so that the numbers belong
- * together even while others write.
+ * together even while others write. Afterwards the write-ahead log is folded into the database, if
+ * nobody is using it: a report stands at the end of a load.
  *
  * Fork and threads: opens and closes a handle of its own.
  */

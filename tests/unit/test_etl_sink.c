@@ -3,6 +3,7 @@
 
 #include <sqlite3.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -351,6 +352,52 @@ static void a_removed_database_is_noticed(void **state)
     etl_sink_close(sink);
 }
 
+static int64_t file_len(const char *db, const char *end)
+{
+    char path[128];
+    struct stat st;
+
+    snprintf(path, sizeof(path), "%s%s", db, end);
+    return stat(path, &st) == 0 ? (int64_t)st.st_size : 0;
+}
+
+/* Two handles that write in turn, 240 MiB altogether: the write-ahead log stays
+ * bounded. */
+static void the_write_ahead_log_stays_short(void **state)
+{
+    struct etl_fixture *f = *state;
+    struct etl_sink *sinks[2] = {etl_must_sink(f->db), etl_must_sink(f->db)};
+    size_t len = (size_t)4 * 1024 * 1024;
+    char *line = malloc(len);
+    struct etl_chunk chunk = {"/log", 1, 2, "g", etl_format_named("combined"), {0, 0, 7, 4}, 3};
+    int64_t longest = 0;
+
+    assert_non_null(line);
+    memset(line, 'x', len);
+    for (size_t i = 1; i <= 4; i++)
+        line[i * len / 4 - 1] = '\n';
+    for (uint64_t i = 0; i < 60; i++) {
+        struct etl_counts counts;
+        struct etl_batch batch;
+        struct etl_err err;
+
+        chunk.cut.begin = i * len;
+        chunk.cut.end = chunk.cut.begin + len;
+        assert_int_equal(etl_batch_read(&batch, chunk.format, (struct etl_slice){line, len},
+                                        chunk.cut.begin, &err),
+                         0);
+        assert_int_equal(etl_sink_store(sinks[i % 2], &chunk, &batch, &counts, &err), 0);
+        assert_int_equal(counts.quarantined, 4);
+        longest = file_len(f->db, "-wal") > longest ? file_len(f->db, "-wal") : longest;
+        etl_batch_release(&batch);
+    }
+    assert_true(longest > 0 && longest < 100 * 1024 * 1024);
+    free(line);
+    etl_sink_close(sinks[0]);
+    etl_sink_close(sinks[1]);
+    assert_int_equal(file_len(f->db, "-wal"), 0);
+}
+
 #define WITH_FOLDER(test)                                                                          \
     cmocka_unit_test_setup_teardown(test, etl_fixture_setup, etl_fixture_teardown)
 
@@ -374,6 +421,7 @@ int main(void)
         WITH_FOLDER(a_locked_database_is_busy_not_broken),
         WITH_FOLDER(unusable_databases_are_named),
         WITH_FOLDER(a_removed_database_is_noticed),
+        WITH_FOLDER(the_write_ahead_log_stays_short),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
