@@ -270,7 +270,10 @@ const struct command command_call = {
     .positional = "TASK",
     .details =
         "Prints the task's id once the broker confirmed it. While the broker is away the sending "
-        "is tried again until --timeout; a task is never enqueued twice by one call.\n"
+        "is tried again until --timeout; a task is never enqueued twice by one call. JSON numbers "
+        "beyond 64 bits are refused.\n"
+        "A task with --countdown or --eta waits in the broker; a Celeriac worker moves it to its "
+        "queue when it is due, so one must run even where Python workers take the queue's jobs.\n"
         "With '-' as TASK every line of standard input is one task as a JSON object: "
         "{\"task\": NAME, \"args\": [...], \"kwargs\": {...}, \"id\": ID} and the other options "
         "of call under their long names; options given on the command line are the defaults of "

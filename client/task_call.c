@@ -218,7 +218,7 @@ int task_call_from_json(struct task_call *call, json_t *object, struct err *e)
     const char *name;
     json_t *value;
 
-    *call = (struct task_call){NULL};
+    *call = (struct task_call){.task = NULL};
     if (!json_is_object(object))
         return err_set(e, ERR_USAGE, "a task must be a JSON object, not %s", kind_of(object));
     json_object_foreach(object, name, value)
