@@ -157,6 +157,24 @@ class Loading(Case):
         done = self.run_celeriac("etl", "verify", "--db", self.db)
         self.assertEqual(done.returncode, 4, done.stderr)
 
+    def test_a_locked_database_is_waited_for(self):
+        """Somebody holds the lock when the jobs come, longer than SQLite's own patience of nothing."""
+        self.start_worker()
+        log = self.write("a.log", (LINE % "1" + "\n") * 5)
+        self.load(log)
+        self.write("a.log", LINE % "2" + "\n", "ab")
+        holder = sqlite3.connect(self.db, isolation_level=None)
+        holder.execute("BEGIN IMMEDIATE")
+        load = subprocess.Popen([CELERIAC, "etl", "load", "-b", self.broker, "--db", self.db, "-o", "json", log],
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        with self.assertRaises(subprocess.TimeoutExpired):
+            load.wait(1.0)
+        holder.execute("COMMIT")
+        holder.close()
+        out, err = load.communicate(timeout=PATIENCE)
+        self.assertEqual(load.returncode, 0, err)
+        self.assertEqual(json.loads(out)["inserted"], 1)
+
     def test_killed_runners_double_and_lose_nothing(self):
         """Runners die by SIGKILL at random while they load; jobs come back, the ledger holds."""
         rng = random.Random(os.environ.get("ETL_KILL_SEED", "7"))
@@ -214,6 +232,25 @@ class Refusals(Case):
         self.refused(base + (self.path("mine.db"),), 5, "mine.db", "some other program")
         self.refused(("etl", "verify", "--db", self.path("none.db"), log), 5, "none.db", "No such file")
         self.assertFalse(os.path.exists(self.path("none.db")))
+
+    def test_a_corrupt_database(self):
+        self.start_worker()
+        log = self.write("a.log", (LINE % "1" + "\n") * 3000)
+        self.load(log)
+        self.workers[0].terminate()
+        self.workers[0].wait(30)
+        with sqlite3.connect(self.db) as db:
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            page_len = db.execute("PRAGMA page_size").fetchone()[0]
+            pages = db.execute("PRAGMA page_count").fetchone()[0]
+        self.start_worker()
+        with open(self.db, "r+b") as file:
+            file.seek(page_len)
+            file.write(os.urandom((pages - 1) * page_len))
+        done = self.load_raw(self.write("b.log", LINE % "2" + "\n"))
+        self.assertIn(done.returncode, (1, 5), done.stderr)
+        self.assertIn(self.db, done.stderr)
+        self.assertIn("malformed", done.stderr)
 
     def test_a_log_that_was_not_loaded(self):
         self.start_worker()
