@@ -87,7 +87,7 @@ POISON = {
     "a body that is not JSON": envelope(text="nonsense"),
     "kwargs that are an array": envelope(text="[[2, 3], [], {}]"),
     "args that are a number": envelope(text="[7, {}, {}]"),
-    "headers null": envelope(**{"headers": None}),
+    "no headers and a body of protocol 2": json.dumps({**json.loads(envelope()), "headers": None}),
     "a task that is a number": envelope(headers={"task": 7}),
     "a time limit of one element": envelope(headers={"timelimit": [1]}),
     "an eta that is no time": envelope(headers={"eta": "tomorrow"}),
