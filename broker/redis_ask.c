@@ -674,7 +674,8 @@ int redis_ask(struct broker *base, const struct broker_ask *question, struct err
 
     if (!ask)
         return err_nomem(e);
-    if (ask->question >= BROKER_ASK_DEAD_SHOW && strcmp(ask->handle, "all") != 0)
+    if (ask->question == BROKER_ASK_DEAD_SHOW ||
+        (ask->question > BROKER_ASK_DEAD_SHOW && strcmp(ask->handle, "all") != 0))
         ask_by_handle(b, ask);
     else
         ask_names(b, ask);

@@ -1,3 +1,4 @@
+#include "base/fault.h"
 #include "broker/redis.h"
 
 #include <inttypes.h>
@@ -57,7 +58,8 @@ static void move_due(struct redis_broker *b, const redisReply *reply, size_t n)
 }
 
 /* The earliest of all: those that are due are moved by a script that checks them again, and the
- * first that is not says when to look next. */
+ * first that is not says when to look next. CRASH: after the look, before the move - nothing has
+ * changed, any live dispatcher's tick moves them. */
 static void looked(void *owner, struct redis_request *r, const redisReply *reply)
 {
     struct redis_broker *b = owner;
@@ -76,6 +78,8 @@ static void looked(void *owner, struct redis_request *r, const redisReply *reply
             break;
         }
     }
+    if (n)
+        FAULT_POINT("redis.before-due");
     if (n)
         move_due(b, reply, n);
 }

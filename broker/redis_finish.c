@@ -1,3 +1,4 @@
+#include "base/fault.h"
 #include "broker/redis.h"
 
 #include <stdlib.h>
@@ -43,6 +44,7 @@ static void settle_items(struct redis_broker *b, struct redis_request *r, const 
  * again is refused. */
 static void finished(void *owner, struct redis_request *r, const redisReply *reply)
 {
+    FAULT_POINT("redis.after-finish");
     settle_items(owner, r, reply, BROKER_FINISHED);
 }
 
@@ -207,6 +209,7 @@ int redis_renew(struct broker *base, const struct broker_receipt *v, size_t n, s
 
 /* --- bury --- */
 
+/* CRASH: after the bury script, before its reply is read - the message rests in its grave. */
 static void buried(void *owner, struct redis_request *r, const redisReply *reply)
 {
     settle_items(owner, r, reply, BROKER_BURIED);

@@ -1,3 +1,4 @@
+#include "base/fault.h"
 #include "broker/redis.h"
 
 #include <stdio.h>
@@ -104,12 +105,14 @@ void redis_push_args(struct redis_broker *b, struct redis_request *r,
         redis_args(r, "");
 }
 
-/* The script answers with the items that failed; all others are there. */
+/* The script answers with the items that failed; all others are there. CRASH: after the publish
+ * script, before its caller is told - a resend with the same token pushes nothing. */
 static void published(void *owner, struct redis_request *r, const redisReply *reply)
 {
     struct redis_broker *b = owner;
     size_t bad = 0;
 
+    FAULT_POINT("redis.after-publish");
     for (size_t i = 0; i < r->items_len; i++) {
         const redisReply *at = redis_at(reply, bad);
 
@@ -209,6 +212,8 @@ static void fetched(void *owner, struct redis_request *r, const redisReply *repl
 
     (void)r;
     b->fetching = false;
+    if (n)
+        FAULT_POINT("redis.after-fetch");
     for (size_t i = 0; i < n; i++)
         take(b, (uint64_t)redis_at(reply, 0)->integer + i, redis_at(reply, 1 + 2 * i),
              redis_at(reply, 2 + 2 * i));

@@ -1,3 +1,4 @@
+#include "base/fault.h"
 #include "broker/redis.h"
 
 #include <stdio.h>
@@ -266,6 +267,7 @@ static void got_entries(void *owner, struct redis_request *r, const redisReply *
     size_t kept = 0;
 
     r->state = NULL;
+    FAULT_POINT("redis.before-restore");
     for (size_t i = 0, n = job->len; i < n; i++) {
         if (take_apart(b, &job->items[kept], redis_slice(redis_at(reply, i))))
             kept++;

@@ -21,7 +21,7 @@ JOBS = 50
 BACKENDS = ("sqlite", "redis", "amqp", "memory")
 
 # Points that need a special situation, and the test that makes it.
-ELSEWHERE = {}
+ELSEWHERE = {"redis.before-restore": "tests/interop/celery_test.py"}
 
 
 def points(source, kind):
