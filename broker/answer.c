@@ -1,6 +1,8 @@
 #include "broker/answer.h"
 
 #include <inttypes.h>
+#include <jansson.h>
+#include <stdlib.h>
 
 /* Length of the well-formed UTF-8 sequence at s, 0 when there is none (RFC 3629: no overlong forms,
  * no surrogates, nothing above U+10FFFF). */
@@ -153,6 +155,25 @@ void answer_dead(struct buf *out, const struct answer_dead *row)
     if (row->envelope.ptr)
         add_text(out, "envelope", row->envelope);
     buf_adds(out, "}");
+}
+
+void answer_node(struct buf *out, struct slice node, struct slice json)
+{
+    json_t *root = json_loadb(json.ptr, json.len, JSON_ALLOW_NUL, NULL);
+    char *text;
+
+    if (json_is_object(root)) {
+        if (!json_object_get(root, "node"))
+            json_object_set_new(root, "node", json_stringn(node.ptr, node.len));
+        text = json_dumps(root, JSON_COMPACT);
+        separate(out);
+        if (text)
+            buf_adds(out, text);
+        else
+            out->failed = true;
+        free(text);
+    }
+    json_decref(root);
 }
 
 void answer_count(struct buf *out, const char *name, int64_t n)

@@ -64,6 +64,10 @@ void answer_totals(struct buf *out, const struct answer_totals *totals);
 void answer_peek(struct buf *out, const struct answer_peek *row);
 void answer_dead(struct buf *out, const struct answer_dead *row);
 
+/* What a node announced; "node" is added when the object has none. A text that is no object, which
+ * only another program can have written, is left out. */
+void answer_node(struct buf *out, struct slice node, struct slice json);
+
 /* {"name":n}, for PURGE, DEAD_RETRY and DEAD_RM. */
 void answer_count(struct buf *out, const char *name, int64_t n);
 

@@ -31,6 +31,7 @@ struct broker_ops {
     int (*bury)(struct broker *b, const struct broker_bury *v, size_t n, struct err *e);
     int (*store)(struct broker *b, const struct broker_store *v, size_t n, struct err *e);
     int (*ask)(struct broker *b, const struct broker_ask *ask, struct err *e);
+    int (*announce)(struct broker *b, struct slice json, int64_t ttl_ms, struct err *e);
 
     int (*result_get)(struct broker *b, const uint64_t *tags, const struct slice *ids, size_t n,
                       struct err *e);
@@ -46,6 +47,7 @@ struct broker_ops {
 struct broker {
     const struct broker_ops *ops;
     int64_t message_max;
+    bool has_node;
 };
 
 /* Opens a backend: config with its defaults filled in (lease_ms, result_expires_ms, message_max,

@@ -1,6 +1,7 @@
 #include "base/suggest.h"
 #include "broker/backend.h"
 
+#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -170,8 +171,10 @@ struct broker *broker_open(const struct broker_config *given, struct err *e)
         if (!b)
             err_nomem(e);
     }
-    if (b)
+    if (b) {
         b->message_max = config.message_max;
+        b->has_node = config.node != NULL;
+    }
     return b;
 }
 
@@ -342,6 +345,7 @@ int broker_ask(struct broker *b, const struct broker_ask *given, struct err *e)
         [BROKER_ASK_PEEK] = {true, false},       [BROKER_ASK_PURGE] = {true, false},
         [BROKER_ASK_DEAD] = {false, false},      [BROKER_ASK_DEAD_SHOW] = {false, true},
         [BROKER_ASK_DEAD_RETRY] = {false, true}, [BROKER_ASK_DEAD_RM] = {false, true},
+        [BROKER_ASK_NODES] = {false, false},
     };
     struct broker_ask ask = *given;
 
@@ -356,6 +360,26 @@ int broker_ask(struct broker *b, const struct broker_ask *given, struct err *e)
     if (ask.limit <= 0)
         ask.limit = 100;
     return b->ops->ask(b, &ask, e);
+}
+
+static int check_object(struct slice json, struct err *e)
+{
+    json_t *root = json_loadb(json.ptr, json.len, JSON_ALLOW_NUL, NULL);
+    bool object = json_is_object(root);
+
+    json_decref(root);
+    return object ? 0 : err_set(e, ERR_USAGE, "an announcement is one JSON object");
+}
+
+int broker_announce(struct broker *b, struct slice json, int64_t ttl_ms, struct err *e)
+{
+    if (!b->has_node)
+        return err_set(e, ERR_USAGE, "a broker without a node has nothing to announce");
+    if (ttl_ms <= 0)
+        return err_set(e, ERR_USAGE, "an announcement cannot last %lld ms", (long long)ttl_ms);
+    if (check_size(b, json, e) != 0 || check_object(json, e) != 0)
+        return -1;
+    return b->ops->announce(b, json, ttl_ms, e);
 }
 
 static int check_ids(const uint64_t *tags, const struct slice *ids, size_t n, struct err *e)

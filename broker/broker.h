@@ -48,6 +48,8 @@
  * of one node and one generation live side by side.
  *  - A watch may skip states that were overwritten before it looked; never the ready one.
  *  - With several finishes, publishes or releases in one call each item succeeds or fails alone.
+ *  - An announcement is news, not data: it may be lost, is never waited for, counts nowhere and
+ * wakes nobody.
  *
  * Ownership: items are borrowed during the call. What an event points to is borrowed until the next
  * call on the same broker. Fork rule: open after fork, use in one process and one thread. Errors of
@@ -197,6 +199,9 @@ struct broker_store {
  *  DEAD_RETRY  {"moved":N} sends it back to its queue, by `handle` ("all": every one of `queue`, of
  *              all queues when it is empty), lost-worker counters kept
  *  DEAD_RM     {"removed":N} by `handle` or "all", as DEAD_RETRY
+ *  NODES       [{"node":"celery@host", ...}] the objects that nodes announced and whose time is not
+ *              over, sorted by the node they were announced under, each as it was announced (only
+ *              an object without a "node" gets that one)
  */
 enum broker_question {
     BROKER_ASK_QUEUES,
@@ -206,7 +211,8 @@ enum broker_question {
     BROKER_ASK_DEAD,
     BROKER_ASK_DEAD_SHOW,
     BROKER_ASK_DEAD_RETRY,
-    BROKER_ASK_DEAD_RM
+    BROKER_ASK_DEAD_RM,
+    BROKER_ASK_NODES
 };
 
 struct broker_ask {
@@ -257,8 +263,8 @@ struct broker_event {
  * missing directory, a corrupt file). NULL on error. */
 struct broker *broker_open(const struct broker_config *config, struct err *e);
 
-/* Hands back every lease that is held (to the front of the queues) if release_leases, then frees.
- * NULL is a no-op. Bounded wait of 2 s. */
+/* If release_leases, hands back every lease that is held (to the front of the queues) and takes
+ * back what was announced; then frees. NULL is a no-op. Bounded wait of 2 s. */
 void broker_close(struct broker *b, bool release_leases);
 
 unsigned broker_caps(const struct broker *b);
@@ -287,6 +293,12 @@ int broker_release(struct broker *b, const struct broker_release *v, size_t n, s
 int broker_bury(struct broker *b, const struct broker_bury *v, size_t n, struct err *e);
 int broker_store(struct broker *b, const struct broker_store *v, size_t n, struct err *e);
 int broker_ask(struct broker *b, const struct broker_ask *ask, struct err *e);
+
+/* Says that the config's node lives: json, one JSON object, is told by BROKER_ASK_NODES until
+ * ttl_ms from now or the next announcement of that node; the last one wins. There is no event: what
+ * could not be written is dropped in silence, so say it again well within ttl_ms. ERR_USAGE for a
+ * broker without a node and for a text that is no JSON object. */
+int broker_announce(struct broker *b, struct slice json, int64_t ttl_ms, struct err *e);
 
 /* One RESULT event per id, in any order; tags[i] belongs to ids[i]. */
 int broker_result_get(struct broker *b, const uint64_t *tags, const struct slice *ids, size_t n,

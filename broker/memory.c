@@ -357,6 +357,16 @@ static int memory_ask_op(struct broker *b, const struct broker_ask *ask, struct 
     return 0;
 }
 
+static int memory_announce(struct broker *b, struct slice json, int64_t ttl_ms, struct err *e)
+{
+    struct memory *m = from(b);
+
+    if (memory_node_put(m->store, slice_of(m->node), json, now_of(m) + ttl_ms) != 0)
+        return err_nomem(e);
+    m->announced = true;
+    return 0;
+}
+
 /* --- the loop --- */
 
 static struct memory_job *next_job(struct memory *m)
@@ -453,6 +463,8 @@ static void memory_close(struct broker *b, bool release_leases)
 
     if (release_leases)
         memory_reclaim(m->store, m, NULL, 0);
+    if (release_leases && m->announced)
+        memory_node_remove(m->store, slice_of(m->node));
     disown(m);
     memory_result_unwatch_all(m);
     memory_store_leave(m->store);
@@ -476,6 +488,7 @@ static const struct broker_ops memory_ops = {
     .bury = memory_bury,
     .store = memory_store_op,
     .ask = memory_ask_op,
+    .announce = memory_announce,
     .result_get = memory_get,
     .result_watch = memory_watch,
     .result_unwatch = memory_unwatch,

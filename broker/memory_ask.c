@@ -216,6 +216,16 @@ static void ask_dead_rm(struct memory *broker, const struct broker_ask *ask, str
                  each_letter(broker, ask, names_all(ask), INT64_MAX, remove_letter, out));
 }
 
+static void ask_nodes(struct memory *broker, const struct broker_ask *ask, struct buf *out)
+{
+    (void)ask;
+    memory_node_sweep(broker->store, clock_wall_ms(broker->clock));
+    answer_begin(out);
+    for (const struct memory_node *n = broker->store->nodes; n; n = n->next)
+        answer_node(out, n->node, n->json);
+    answer_end(out);
+}
+
 void memory_ask(struct memory *broker, const struct broker_ask *ask, struct buf *out)
 {
     static answer_fn *const answers[] = {
@@ -227,6 +237,7 @@ void memory_ask(struct memory *broker, const struct broker_ask *ask, struct buf 
         [BROKER_ASK_DEAD_SHOW] = ask_dead_show,
         [BROKER_ASK_DEAD_RETRY] = ask_dead_retry,
         [BROKER_ASK_DEAD_RM] = ask_dead_rm,
+        [BROKER_ASK_NODES] = ask_nodes,
     };
 
     answers[ask->question](broker, ask, out);

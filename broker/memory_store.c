@@ -114,6 +114,7 @@ static void free_store(struct memory_store *store)
         store->token_head = token->next;
         free_token(token);
     }
+    memory_node_free(store);
     memory_result_free(store);
     free(store->name);
     free(store);
@@ -133,7 +134,7 @@ void memory_store_leave(struct memory_store *store)
 
 /* --- queues --- */
 
-static int compare(struct slice a, struct slice b)
+int memory_compare(struct slice a, struct slice b)
 {
     size_t shorter = a.len < b.len ? a.len : b.len;
     int order = shorter ? memcmp(a.ptr, b.ptr, shorter) : 0;
@@ -146,7 +147,7 @@ static struct memory_queue **queue_link(struct memory_store *store, struct slice
 {
     struct memory_queue **link = &store->queues;
 
-    while (*link && compare((*link)->name, name) < 0)
+    while (*link && memory_compare((*link)->name, name) < 0)
         link = &(*link)->next;
     return link;
 }
@@ -180,7 +181,8 @@ struct memory_queue *memory_store_queue(struct memory_store *store, struct slice
 
 static int compare_tokens(const void *a, const void *b)
 {
-    return compare(((const struct memory_token *)a)->text, ((const struct memory_token *)b)->text);
+    return memory_compare(((const struct memory_token *)a)->text,
+                          ((const struct memory_token *)b)->text);
 }
 
 static void forget_old_tokens(struct memory_store *store, int64_t now_ms)

@@ -76,11 +76,20 @@ struct memory_token {
     struct slice text; /* owned */
 };
 
+/* What a node announced last. */
+struct memory_node {
+    struct memory_node *next; /* sorted by node */
+    struct slice node;        /* owned */
+    struct slice json;        /* owned */
+    int64_t until_ms;
+};
+
 struct memory_store {
     struct memory_store *next; /* in the list of named stores */
     char *name;                /* "" for a private one */
     int users;
     struct memory_queue *queues;
+    struct memory_node *nodes;
     struct memory_list delayed;
     struct memory_list leased;
     void *by_fence; /* tsearch(3) trees: struct memory_job, memory_cell, memory_token */
@@ -106,11 +115,14 @@ struct memory {
     size_t queues_len;
     size_t turn; /* the queue that the next fetch begins with */
     int credit;
+    bool announced; /* its node has a record */
 };
 
 /* A copy on the heap; an absent slice stays absent. -1 when out of memory. */
 int memory_copy(struct slice *to, struct slice from);
 void memory_drop(struct slice *owned);
+/* Like strcmp. */
+int memory_compare(struct slice a, struct slice b);
 
 /* memory_store.c: stores, queues, tokens */
 struct memory_store *memory_store_join(const char *name);
@@ -153,6 +165,14 @@ void memory_result_unwatch(struct memory *broker, struct slice id);
 void memory_result_unwatch_all(struct memory *broker);
 void memory_result_forget(struct memory_store *store, struct slice id);
 void memory_result_free(struct memory_store *store);
+
+/* memory_node.c */
+/* 0, or -1 when out of memory: the record is then as it was. */
+int memory_node_put(struct memory_store *store, struct slice node, struct slice json,
+                    int64_t until_ms);
+void memory_node_remove(struct memory_store *store, struct slice node);
+void memory_node_sweep(struct memory_store *store, int64_t now_ms);
+void memory_node_free(struct memory_store *store);
 
 /* memory_ask.c */
 void memory_ask(struct memory *broker, const struct broker_ask *ask, struct buf *out);

@@ -380,8 +380,10 @@ static void redis_close(struct broker *base, bool release_leases)
 
     b->closing = true;
     b->credit = 0;
-    if (b->main.phase == REDIS_READY && release_leases && drain(b, until_ms) && b->held.len) {
-        redis_release_held(b);
+    if (b->main.phase == REDIS_READY && release_leases && drain(b, until_ms)) {
+        if (b->held.len)
+            redis_release_held(b);
+        redis_node_remove(b);
         drain(b, until_ms);
     }
     free_broker(b);
@@ -536,6 +538,7 @@ static const struct broker_ops redis_ops = {
     .bury = redis_bury,
     .store = redis_store,
     .ask = redis_ask,
+    .announce = redis_announce,
     .result_get = redis_result_get,
     .result_watch = redis_result_watch,
     .result_unwatch = redis_result_unwatch,

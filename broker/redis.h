@@ -8,9 +8,9 @@
  * and when the bell rang), writes, and hands events out. Files: redis_queue.c publish and fetch,
  * redis_finish.c what ends or keeps a lease, redis_restore.c everything that puts a leased message
  * back (release, expiry, take-over, orphans), redis_delayed.c, redis_results.c, redis_bell.c,
- * redis_ask.c, redis_keys.c names and texts, redis_script.c the atomic steps, redis_conn.c the
- * wire. Invariants: one fetch at a time; none before the leases of dead predecessors were looked
- * for. Fork rule: open after fork, one process, one thread.
+ * redis_ask.c, redis_node.c, redis_keys.c names and texts, redis_script.c the atomic steps,
+ * redis_conn.c the wire. Invariants: one fetch at a time; none before the leases of dead
+ * predecessors were looked for. Fork rule: open after fork, one process, one thread.
  */
 #ifndef BROKER_REDIS_H
 #define BROKER_REDIS_H
@@ -65,6 +65,7 @@ struct redis_broker {
     struct redis_held held;
     struct buf declared; /* names of queues declared on this connection, each ended by NUL */
     uint64_t last_number;
+    bool announced; /* its node has a record */
 
     bool told; /* a BROKER_STATE was given */
     bool up;   /* what it said */
@@ -164,5 +165,11 @@ void redis_bell_arm(struct redis_broker *b);   /* behind a fetch that may find n
 
 /* --- redis_ask.c --- */
 int redis_ask(struct broker *base, const struct broker_ask *ask, struct err *e);
+void redis_answer(struct redis_broker *b, uint64_t tag, struct buf *out); /* released */
+
+/* --- redis_node.c --- */
+int redis_announce(struct broker *base, struct slice json, int64_t ttl_ms, struct err *e);
+int redis_ask_nodes(struct redis_broker *b, const struct broker_ask *ask, struct err *e);
+void redis_node_remove(struct redis_broker *b);
 
 #endif

@@ -46,20 +46,25 @@ static void ask_failed(void *owner, struct redis_request *r, const struct err *w
         event_queue_fail(&b->events, ask->tag, why);
 }
 
-static void answer(struct redis_broker *b, const struct ask *ask, struct buf *out)
+void redis_answer(struct redis_broker *b, uint64_t tag, struct buf *out)
 {
-    struct broker_event event = {.kind = BROKER_ANSWER, .tag = ask->tag};
+    struct broker_event event = {.kind = BROKER_ANSWER, .tag = tag};
     struct err e;
 
     buf_str(out); /* terminated behind its end */
     event.data = buf_slice(out);
     if (out->failed) {
         err_nomem(&e);
-        event_queue_fail(&b->events, ask->tag, &e);
+        event_queue_fail(&b->events, tag, &e);
     } else {
         event_queue_push(&b->events, &event);
     }
     buf_release(out);
+}
+
+static void answer(struct redis_broker *b, const struct ask *ask, struct buf *out)
+{
+    redis_answer(b, ask->tag, out);
 }
 
 static const char *grave_suffix(size_t grave)
@@ -670,8 +675,11 @@ static void ask_by_handle(struct redis_broker *b, struct ask *ask)
 int redis_ask(struct broker *base, const struct broker_ask *question, struct err *e)
 {
     struct redis_broker *b = (struct redis_broker *)base;
-    struct ask *ask = ask_new(question);
+    struct ask *ask;
 
+    if (question->question == BROKER_ASK_NODES)
+        return redis_ask_nodes(b, question, e);
+    ask = ask_new(question);
     if (!ask)
         return err_nomem(e);
     if (ask->question == BROKER_ASK_DEAD_SHOW ||

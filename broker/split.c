@@ -408,6 +408,11 @@ static int split_ask(struct broker *b, const struct broker_ask *ask, struct err 
     return from(b)->jobs->ops->ask(from(b)->jobs, ask, e);
 }
 
+static int split_announce(struct broker *b, struct slice json, int64_t ttl_ms, struct err *e)
+{
+    return from(b)->jobs->ops->announce(from(b)->jobs, json, ttl_ms, e);
+}
+
 /* --- what belongs to the results alone; nowhere, an answer that says so --- */
 
 static int answer_all(struct split *s, enum broker_event_kind kind, const uint64_t *tags, size_t n)
@@ -492,6 +497,7 @@ static const struct broker_ops split_ops = {
     .bury = split_bury,
     .store = split_store,
     .ask = split_ask,
+    .announce = split_announce,
     .result_get = split_get,
     .result_watch = split_watch,
     .result_unwatch = split_unwatch,

@@ -14,7 +14,7 @@
  * Files: sqlite_schema.c tables and their invariants; sqlite_stmt.c every statement's text;
  * sqlite_open.c open, close, errors; sqlite_op.c the list of ops; sqlite_batch.c the poll;
  * sqlite_queue.c publish and fetch; sqlite_lease.c; sqlite_finish.c the ends of a delivery;
- * sqlite_results.c; sqlite_watch.c; sqlite_ask.c; sqlite_bell.c.
+ * sqlite_results.c; sqlite_watch.c; sqlite_node.c; sqlite_ask.c; sqlite_bell.c.
  *
  * Errors: functions that touch the file return SQLite's result code (SQLITE_OK, SQLITE_BUSY, ...),
  * which sqlite_problem translates once, where the transaction ends. Fork rule: as broker.h; the
@@ -82,6 +82,10 @@ enum sqlite_stmt_id {
     SQL_PURGE_READY,
     SQL_PURGE_DELAYED_MESSAGES,
     SQL_PURGE_DELAYED,
+    SQL_NODE_PUT,
+    SQL_NODE_DEL,
+    SQL_NODE_SWEEP,
+    SQL_ASK_NODES,
     SQL_COUNT
 };
 
@@ -202,6 +206,13 @@ struct sqlite_bell {
     int watch;
 };
 
+/* What this node says of itself; the latest only. */
+struct sqlite_news {
+    struct slice json; /* owned; {NULL,0}: nothing to write */
+    int64_t until_ms;  /* wall clock */
+    bool told;         /* the file may hold a record of ours */
+};
+
 struct sqlite_broker {
     struct broker base;
     const struct clock *clock;
@@ -249,6 +260,7 @@ struct sqlite_broker {
     bool said_up; /* the last STATE event said up */
 
     struct sqlite_watches watches;
+    struct sqlite_news announced;
     struct sqlite_bell bell;
 };
 
@@ -356,6 +368,13 @@ int sqlite_watch_scan(struct sqlite_broker *b);
 int sqlite_watch(struct sqlite_broker *b, uint64_t tag, struct slice id, struct err *e);
 void sqlite_unwatch(struct sqlite_broker *b, struct slice id);
 void sqlite_watches_release(struct sqlite_broker *b);
+
+/* --- sqlite_node.c --- */
+
+int sqlite_node_announce(struct broker *base, struct slice json, int64_t ttl_ms, struct err *e);
+/* Writes what was announced, outside any transaction; dropped when that fails. */
+void sqlite_node_write(struct sqlite_broker *b);
+int sqlite_node_remove(struct sqlite_broker *b);
 
 /* --- sqlite_ask.c --- */
 

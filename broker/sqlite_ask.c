@@ -238,6 +238,22 @@ static int ask_dead_rm(struct sqlite_broker *b, const struct broker_ask *ask, st
     return rc;
 }
 
+/* Only reads: what is over is removed by those who announce. */
+static int ask_nodes(struct sqlite_broker *b, const struct broker_ask *ask, struct buf *out)
+{
+    sqlite3_stmt *row;
+    int rc = sqlite_query(b, SQL_ASK_NODES, &row, ARG_INT(clock_wall_ms(b->clock)));
+
+    (void)ask;
+    if (rc != SQLITE_OK)
+        return rc;
+    answer_begin(out);
+    while ((rc = sqlite3_step(row)) == SQLITE_ROW)
+        answer_node(out, sqlite_column(row, 0), sqlite_column(row, 1));
+    answer_end(out);
+    return sqlite_end(row, rc);
+}
+
 int sqlite_ask(struct sqlite_broker *b, const struct sqlite_op *op)
 {
     static answer_fn *const questions[] = {
@@ -249,6 +265,7 @@ int sqlite_ask(struct sqlite_broker *b, const struct sqlite_op *op)
         [BROKER_ASK_DEAD_SHOW] = ask_dead_show,
         [BROKER_ASK_DEAD_RETRY] = ask_dead_retry,
         [BROKER_ASK_DEAD_RM] = ask_dead_rm,
+        [BROKER_ASK_NODES] = ask_nodes,
     };
     struct broker_event event = {.kind = BROKER_ANSWER, .tag = op->ask.tag};
     struct buf out = BUF_INIT;

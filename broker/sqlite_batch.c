@@ -346,10 +346,12 @@ static void work(struct sqlite_broker *b)
         rc = sqlite_setup(b, &e);
     if (rc == SQLITE_OK)
         rc = attend(b);
-    if (rc == SQLITE_OK)
-        recovered(b);
-    else
+    if (rc != SQLITE_OK) {
         postpone(b, rc, &e);
+        return;
+    }
+    recovered(b);
+    sqlite_node_write(b);
 }
 
 int sqlite_poll(struct broker *base, struct broker_event *events, int max)
@@ -378,7 +380,7 @@ int64_t sqlite_deadline(struct broker *base)
     if (b->retry_at)
         return b->retry_at;
     if (!b->ready_to_work || !b->said_up || b->ops.len || b->sweep || wants_fetch(b) ||
-        b->watches.fresh || (waits(b) && (b->look || b->watches.scan)))
+        b->watches.fresh || b->announced.json.ptr || (waits(b) && (b->look || b->watches.scan)))
         return now;
     if (waits(b))
         at = b->tick_at;

@@ -216,6 +216,7 @@ static void free_broker(struct sqlite_broker *b)
     sqlite3_close(b->db);
     sqlite_bell_close(&b->bell);
     sqlite_watches_release(b);
+    free((char *)b->announced.json.ptr);
     sqlite_ops_release(&b->ops);
     event_queue_release(&b->out);
     event_queue_release(&b->staged);
@@ -235,6 +236,8 @@ static int hand_back(struct sqlite_broker *b)
 
     if (rc == SQLITE_OK)
         rc = sqlite_lease_release_mine(b);
+    if (rc == SQLITE_OK)
+        rc = sqlite_node_remove(b);
     if (rc == SQLITE_OK)
         rc = sqlite_commit(b);
     if (rc == SQLITE_OK && b->news)
@@ -389,6 +392,7 @@ static const struct broker_ops sqlite_table = {
     .bury = op_bury,
     .store = op_store,
     .ask = op_ask,
+    .announce = sqlite_node_announce,
     .result_get = op_get,
     .result_watch = op_watch,
     .result_unwatch = op_unwatch,

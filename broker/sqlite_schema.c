@@ -17,6 +17,8 @@
  *     with success=1 is not overwritten while it lives.
  *  7. A token of the last 60 s is in tokens_0 or tokens_1. Every 60 s the older table is emptied
  *     and becomes the one written to: no index of times, no row-wise sweep.
+ *  8. A row of nodes is what one node says of itself; it counts until until_ms, and any row may be
+ *     missing at any time.
  */
 static const char ddl[] =
     "CREATE TABLE state(published INTEGER NOT NULL, succeeded INTEGER NOT NULL,"
@@ -47,11 +49,13 @@ static const char ddl[] =
     "CREATE INDEX results_by_expiry ON results(expires_ms) WHERE expires_ms IS NOT NULL;"
     "CREATE TABLE tokens_0(token BLOB PRIMARY KEY, at_ms INTEGER NOT NULL) WITHOUT ROWID;"
     "CREATE TABLE tokens_1(token BLOB PRIMARY KEY, at_ms INTEGER NOT NULL) WITHOUT ROWID;"
+    "CREATE TABLE nodes(node TEXT PRIMARY KEY, until_ms INTEGER NOT NULL, doc BLOB NOT NULL)"
+    " WITHOUT ROWID;"
     "PRAGMA application_id=0x43656c71;" /* "Celq" */
-    "PRAGMA user_version=1;";
+    "PRAGMA user_version=2;";
 
 #define APPLICATION_ID 0x43656c71
-#define SCHEMA_VERSION 1
+#define SCHEMA_VERSION 2
 
 /* The first column of the first row of a statement that is run once. */
 static int ask_number(struct sqlite_broker *b, const char *sql, int64_t *number)

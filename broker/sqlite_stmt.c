@@ -3,7 +3,7 @@
 #define LEASE_COLUMNS "fence, message, queue, step, place, owner"
 
 /* Every statement of the backend but the schema's. Texts that change the file are run inside the
- * one transaction of a poll only. */
+ * one transaction of a poll only; but for SQL_NODE_PUT and _SWEEP, which are each their own. */
 static const char *const texts[SQL_COUNT] = {
     [SQL_BEGIN] = "BEGIN IMMEDIATE",
     [SQL_BEGIN_READ] = "BEGIN",
@@ -117,6 +117,11 @@ static const char *const texts[SQL_COUNT] = {
     [SQL_PURGE_DELAYED_MESSAGES] =
         "DELETE FROM messages WHERE id IN (SELECT message FROM delayed WHERE queue=?1)",
     [SQL_PURGE_DELAYED] = "DELETE FROM delayed WHERE queue=?1",
+
+    [SQL_NODE_PUT] = "INSERT OR REPLACE INTO nodes(node, until_ms, doc) VALUES(?1,?2,?3)",
+    [SQL_NODE_DEL] = "DELETE FROM nodes WHERE node=?1",
+    [SQL_NODE_SWEEP] = "DELETE FROM nodes WHERE until_ms<=?1",
+    [SQL_ASK_NODES] = "SELECT node, doc FROM nodes WHERE until_ms>?1 ORDER BY node",
 };
 
 static int bind_one(sqlite3_stmt *stmt, int at, const struct sqlite_arg *arg)

@@ -126,6 +126,12 @@ static int trace_ask(struct broker *b, const struct broker_ask *ask, struct err 
     return told(b, "ask", from(b)->inner->ops->ask(from(b)->inner, ask, e), e);
 }
 
+static int trace_announce(struct broker *b, struct slice json, int64_t ttl_ms, struct err *e)
+{
+    TRACE(b, "op=announce bytes=%zu ttl_ms=%" PRId64, json.len, ttl_ms);
+    return told(b, "announce", from(b)->inner->ops->announce(from(b)->inner, json, ttl_ms, e), e);
+}
+
 static void trace_ids(struct broker *b, const char *op, const uint64_t *tags,
                       const struct slice *ids, size_t n)
 {
@@ -228,6 +234,7 @@ static const struct broker_ops trace_ops = {
     .bury = trace_bury,
     .store = trace_store,
     .ask = trace_ask,
+    .announce = trace_announce,
     .result_get = trace_get,
     .result_watch = trace_watch,
     .result_unwatch = trace_unwatch,

@@ -1,4 +1,4 @@
-/* What operators ask: queues, peek, purge. */
+/* What operators ask: queues, peek, purge, nodes. */
 #include "contract.h"
 
 #include <string.h>
@@ -94,9 +94,116 @@ static void purge_removes_what_is_not_leased(struct contract_env *env)
     seen_free(&job);
 }
 
+static void announce(struct peer *p, const char *json, int64_t ttl_ms)
+{
+    struct err e = ERR_INIT;
+
+    if (broker_announce(p->b, slice_of(json), ttl_ms, &e) < 0)
+        fail_msg("announce: %s", e.text);
+}
+
+/* The answer to NODES once it has that many rows. An announcement has no event to wait for. */
+static json_t *await_nodes(struct peer *p, size_t n)
+{
+    json_t *nodes = ask(p, BROKER_ASK_NODES, NULL, NULL);
+
+    for (int i = 0; i < 500 && json_array_size(nodes) != n; i++) {
+        json_decref(nodes);
+        env_pass(p->env, 20);
+        nodes = ask(p, BROKER_ASK_NODES, NULL, NULL);
+    }
+    assert_int_equal(json_array_size(nodes), n);
+    return nodes;
+}
+
+static const char *text(json_t *rows, size_t i, const char *name)
+{
+    return json_string_value(json_object_get(json_array_get(rows, i), name));
+}
+
+static void nodes_are_listed_while_they_announce(struct contract_env *env)
+{
+    struct peer *b = peer_open(env, "b", 1), *a = peer_open(env, "a", 1);
+    struct peer *client = peer_open(env, NULL, 0);
+    json_t *nodes;
+
+    json_decref(await_nodes(client, 0));
+    announce(b, "{\"node\": \"said\", \"runners\": [{\"state\": \"up\"}]}", 60000);
+    announce(a, "{\"jobs\": 7}", 60000);
+    nodes = await_nodes(client, 2);
+    assert_string_equal(text(nodes, 0, "node"), "a");
+    assert_int_equal(number(json_array_get(nodes, 0), "jobs"), 7);
+    assert_string_equal(text(nodes, 1, "node"), "said");
+    assert_int_equal(json_array_size(json_object_get(json_array_get(nodes, 1), "runners")), 1);
+    json_decref(nodes);
+    peer_close(a, true);
+    nodes = await_nodes(client, 1);
+    assert_string_equal(text(nodes, 0, "node"), "said");
+    json_decref(nodes);
+    check_totals(client);
+}
+
+static bool nodes_say(struct peer *p, const char *state)
+{
+    json_t *nodes = ask(p, BROKER_ASK_NODES, NULL, NULL);
+    bool says = json_array_size(nodes) == 1 && strcmp(text(nodes, 0, "state"), state) == 0;
+
+    json_decref(nodes);
+    return says;
+}
+
+static void the_last_announcement_of_a_node_wins(struct contract_env *env)
+{
+    struct peer *client = peer_open(env, NULL, 0), *first = peer_open(env, "w", 1), *second;
+
+    announce(first, "{\"state\": \"lost\"}", 60000);
+    announce(first, "{\"state\": \"first\"}", 60000);
+    json_decref(await_nodes(client, 1));
+    assert_true(nodes_say(client, "first"));
+    /* As after a crash: what was said stays. */
+    peer_close(first, false);
+    second = peer_open(env, "w", 2);
+    assert_true(nodes_say(client, "first"));
+    announce(second, "{\"state\": \"second\"}", 60000);
+    for (int i = 0; i < 500 && !nodes_say(client, "second"); i++)
+        env_pass(env, 20);
+    assert_true(nodes_say(client, "second"));
+}
+
+static void an_announcement_is_forgotten_in_time(struct contract_env *env)
+{
+    struct peer *p = peer_open(env, "w", 1), *client = peer_open(env, NULL, 0);
+
+    announce(p, "{\"state\": \"short\"}", 1000);
+    json_decref(await_nodes(client, 1));
+    env_pass(env, 1000);
+    json_decref(await_nodes(client, 0));
+    announce(p, "{\"state\": \"again\"}", 60000);
+    json_decref(await_nodes(client, 1));
+}
+
+static void only_a_node_announces_and_only_an_object(struct contract_env *env)
+{
+    struct peer *client = peer_open(env, NULL, 0), *p = peer_open(env, "w", 1);
+    struct err e = ERR_INIT;
+
+    assert_int_equal(broker_announce(client->b, slice_of("{}"), 1000, &e), -1);
+    assert_int_equal(e.code, ERR_USAGE);
+    assert_int_equal(broker_announce(p->b, slice_of("[1]"), 1000, &e), -1);
+    assert_int_equal(e.code, ERR_USAGE);
+    assert_int_equal(broker_announce(p->b, slice_of("{\"cut\":"), 1000, &e), -1);
+    assert_int_equal(broker_announce(p->b, slice_of("{}"), 0, &e), -1);
+    env_pass(env, 100);
+    json_decref(await_nodes(client, 0));
+}
+
 const struct contract_row suite_operators[] = {
     {"queues are listed with their depths", queues_are_listed_with_their_depths},
     {"peek shows the next first and moves nothing", peek_shows_the_next_first_and_moves_nothing},
     {"purge removes what is not leased", purge_removes_what_is_not_leased},
+    {"nodes are listed while they announce", nodes_are_listed_while_they_announce},
+    {"the last announcement of a node wins", the_last_announcement_of_a_node_wins},
+    {"an announcement is forgotten in time", an_announcement_is_forgotten_in_time},
+    {"only a node announces, and only an object", only_a_node_announces_and_only_an_object},
     {NULL, NULL},
 };
