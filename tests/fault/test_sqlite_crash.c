@@ -325,11 +325,9 @@ static void test_killed_all_the_time(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-#ifdef CELERIAC_FAULTS
         TEST(test_publish_before_commit), TEST(test_publish_after_commit),
         TEST(test_publish_after_bell),    TEST(test_finish_before_commit),
         TEST(test_finish_after_commit),   TEST(test_after_fetch),
-#endif
         TEST(test_killed_all_the_time),
     };
 
