@@ -157,6 +157,16 @@ class Loading(Case):
         done = self.run_celeriac("etl", "verify", "--db", self.db)
         self.assertEqual(done.returncode, 4, done.stderr)
 
+    def test_doubled_jobs_load_once(self):
+        """Each chunk is in the queue three times, and both runners take them at once."""
+        for _ in range(3):
+            self.assertEqual(self.load_raw("--wait", "0.1", "--chunk-size", "500000", SAMPLE).returncode, 6)
+        self.start_worker()
+        report = self.load("--chunk-size", "500000", SAMPLE)
+        self.assertEqual(report["inserted"], report["rows"])
+        self.assertEqual(self.ask("SELECT count(*), sum(inserted) FROM ledger"), [(report["jobs"], report["rows"])])
+        self.assertTrue(self.verify(SAMPLE)["clean"])
+
     def test_a_locked_database_is_waited_for(self):
         """Somebody holds the lock when the jobs come, longer than SQLite's own patience of nothing."""
         self.start_worker()
