@@ -14,6 +14,8 @@
  * Invariants:
  * 1. The lengths of the records add up to the length of the data.
  * 2. reasons[] add up to records_len, and reasons[ETL_OK] == events_len.
+ *
+ * Fork rule: plain memory; made and freed in the same process.
  */
 #ifndef CELERIAC_ETL_BATCH_H
 #define CELERIAC_ETL_BATCH_H

@@ -5,6 +5,8 @@
  * and the tests compare it with what the independent parser prints.
  *
  * Model: bytes, not characters: what is not printable ASCII becomes \u00NN of the byte.
+ *
+ * Fork rule: holds nothing between calls.
  */
 #ifndef CELERIAC_ETL_CANON_H
 #define CELERIAC_ETL_CANON_H

@@ -3,6 +3,8 @@
  *
  * Purpose: etl_sink_sqlite.c stores chunks (the runner's half), etl_place_sqlite.c recognises logs
  * and etl_tail_sqlite.c takes back unfinished lines (the loader's half). Nobody else includes this.
+ *
+ * Fork rule: a database handle is opened after the fork and never crosses one.
  */
 #ifndef CELERIAC_ETL_SINK_SQLITE_H
 #define CELERIAC_ETL_SINK_SQLITE_H

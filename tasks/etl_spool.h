@@ -9,6 +9,8 @@
  *
  * Invariant: a file under its final name is complete: it is written under another name, synced,
  * then renamed.
+ *
+ * Fork rule: no descriptor is open between calls.
  */
 #ifndef CELERIAC_ETL_SPOOL_H
 #define CELERIAC_ETL_SPOOL_H
