@@ -25,6 +25,7 @@ static void on_stop(struct dispatcher *d, bool cold)
     struct job *job;
 
     d->stop = cold ? DISPATCH_COLD : DISPATCH_WARM;
+    presence_changed(d);
     broker_credit(d->broker, 0);
     while ((job = TAILQ_FIRST(&d->jobs.ready)))
         settle_hand_back(d, job, &d->jobs.ready, 0);
@@ -41,6 +42,12 @@ static void on_gone(struct dispatcher *d, const struct frame *f)
         lend_lost_runner(d, (int)f->id, &gone);
 }
 
+static void on_failed(struct dispatcher *d, int slot)
+{
+    d->seats[slot].failed = true;
+    presence_changed(d);
+}
+
 static void on_supervisor_frame(struct dispatcher *d, struct frame *f)
 {
     bool known = f->id < (uint64_t)d->config->concurrency;
@@ -54,6 +61,8 @@ static void on_supervisor_frame(struct dispatcher *d, struct frame *f)
         f->fd = -1;
     } else if (f->type == CHANNEL_GONE && known) {
         on_gone(d, f);
+    } else if (f->type == CHANNEL_FAILED && known) {
+        on_failed(d, (int)f->id);
     }
     if (f->fd >= 0)
         close(f->fd);
@@ -270,6 +279,7 @@ static void dispatcher_step(struct dispatcher *d)
     settle_submit(d);
     outbox_submit(&d->outbox, d->broker, clock_mono_ms(d->clock));
     renew_leases(d);
+    presence_step(d);
     broker_credit(d->broker, lend_wanted(d));
     poll_broker(d);
     lend_jobs(d);
@@ -293,6 +303,7 @@ static int64_t next_ms(struct dispatcher *d)
     next = sooner(next, settle_next_ms(d));
     next = sooner(next, outbox_next_ms(&d->outbox));
     next = sooner(next, lend_next_ms(d));
+    next = sooner(next, presence_next_ms(d));
     if (!d->was_up && d->config->connect_timeout_ms > 0)
         next = sooner(next, d->started_ms + d->config->connect_timeout_ms);
     return d->deliveries_left ? 0 : next;
@@ -435,6 +446,7 @@ int dispatcher_main(const struct dispatcher_config *config)
     outbox_init(&d.outbox);
     frame_link_init(&d.supervisor, config->link_fd);
     d.started_ms = clock_mono_ms(d.clock);
+    presence_init(&d, config->supervisor_pid);
     if (open_loop(&d, &e) < 0 || open_seats(&d, &e) < 0 || open_broker(&d, config, &e) < 0) {
         log_error(&d.log, "dispatcher not started", "error=\"%s\"", e.text);
         d.exit_status = status_of(&e);

@@ -5,7 +5,7 @@
  * loop, nothing that blocks for long. Model: libevent callbacks only read what has arrived; after
  * each round dispatcher_step does the work in a fixed order:
  *
- *     settle what has a verdict -> renew leases -> ask for as many jobs as the runners can use ->
+ *     settle what has a verdict -> renew leases -> announce the worker -> ask for as many jobs as the runners can use ->
  * broker_poll and its events
  *     -> lend -> tell the supervisor which jobs to watch -> flush the channels -> set the timer
  *
@@ -15,7 +15,7 @@
  * proc_child_setup; it never forks.
  *
  * The structure is shared by the files of the dispatcher (dispatcher, delivery, lend, settle,
- * outbox) and by nobody else.
+ * outbox, presence) and by nobody else.
  */
 #ifndef WORKER_DISPATCHER_H
 #define WORKER_DISPATCHER_H
@@ -24,6 +24,7 @@
 #include "broker/broker.h"
 #include "worker/inflight.h"
 #include "worker/outbox.h"
+#include "worker/presence.h"
 #include "worker/seat.h"
 #include "worker/taskrows.h"
 #include "worker/worker.h"
@@ -60,6 +61,7 @@ struct dispatcher {
     struct taskrows rows;
     struct inflight jobs;
     struct outbox outbox;
+    struct presence presence;
     enum dispatcher_stop stop;
     bool broker_up;
     bool was_up;          /* at least once: later failures are retried for ever */

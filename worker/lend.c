@@ -50,6 +50,7 @@ static void on_rows(struct dispatcher *d, struct seat *s, const struct frame *f)
         return;
     }
     s->ready = true;
+    presence_changed(d);
 }
 
 static void on_note(struct dispatcher *d, const struct job *job, const struct frame *f)
@@ -99,6 +100,7 @@ static void on_verdict(struct dispatcher *d, struct seat *s, struct job *job, co
     }
     s->lent_len--;
     s->tasks_done++;
+    s->jobs_done++;
     s->head_since_ms = clock_mono_ms(d->clock);
     job->options->mean_us = policy_mean_us(job->options->mean_us, v.run_us);
     d->mean_us = policy_mean_us(d->mean_us, v.run_us);
@@ -397,6 +399,7 @@ void lend_lost_runner(struct dispatcher *d, int slot, const struct channel_gone 
         continue;
     settle_lent(d, s, gone);
     empty_seat(s);
+    presence_changed(d);
 }
 
 void lend_close_seats(struct dispatcher *d)

@@ -21,12 +21,14 @@ struct seat {
     struct event *readable; /* owned; NULL when empty */
     struct event *writable; /* owned; pending while output waits */
     bool ready;             /* has told its tasks */
+    bool failed;            /* the supervisor has given the slot up */
     bool retiring;          /* gets no more jobs; its channel is closed when nothing is lent */
     struct job_list lent;
     int lent_len;
     int64_t head_since_ms; /* monotonic: since when the oldest job is the oldest */
     uint64_t watched;      /* number of the job that the supervisor watches, 0: none */
-    int64_t tasks_done;
+    int64_t tasks_done;    /* by this runner */
+    int64_t jobs_done;     /* by all runners of the slot */
 };
 
 /* How many more jobs like this one the seat may be lent now (R8 of docs/architecture.md): 0 or 1

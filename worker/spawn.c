@@ -30,6 +30,15 @@ static void become_dispatcher(struct supervisor *s, int link_fd)
     exit(dispatcher_main(&config));
 }
 
+/* Its predecessor was told when it happened. */
+static void tell_failed_slots(struct supervisor *s)
+{
+    for (int i = 0; i < s->config->concurrency; i++) {
+        if (s->runners[i].state == CHILD_FAILED)
+            frame_put(&s->dispatcher.link, CHANNEL_FAILED, 0, (uint64_t)i, slice_make(NULL, 0));
+    }
+}
+
 int spawn_dispatcher(struct supervisor *s)
 {
     struct child *c = &s->dispatcher;
@@ -53,6 +62,7 @@ int spawn_dispatcher(struct supervisor *s)
     frame_link_release(&c->link);
     frame_link_init(&c->link, pair[0]);
     child_on(c, CHILD_EV_STARTED, supervisor_now_ms(s));
+    tell_failed_slots(s);
     s->pings_missed = 0;
     s->ping_at_ms = supervisor_now_ms(s) + SUPERVISOR_PING_MS;
     log_info(&s->log, "dispatcher started", "child=%d generation=%llu", (int)c->pid,
