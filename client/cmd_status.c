@@ -1,10 +1,11 @@
-/* celeriac status: the totals and the queues of a broker. */
+/* celeriac status: the totals, the queues and the workers of a broker. */
 #include "base/table.h"
 #include "client/cli.h"
 #include "client/commands.h"
 #include "client/queues.h"
 
 #include <stdio.h>
+#include <string.h>
 
 /* Shown in this order; JSON has whatever the broker tells besides. */
 static const char *const counters[] = {"published",  "succeeded", "failed",  "retried",
@@ -25,8 +26,71 @@ static void print_totals(const struct command_context *ctx, const json_t *totals
     table_release(&t);
 }
 
+static long long number(const json_t *object, const char *name)
+{
+    return (long long)json_integer_value(json_object_get(object, name));
+}
+
+static int runners_in(const json_t *worker, const char *state)
+{
+    const char *word;
+    json_t *runner;
+    size_t i;
+    int n = 0;
+
+    json_array_foreach(json_object_get(worker, "runners"), i, runner)
+    {
+        word = cli_member(runner, "state");
+        n += word && strcmp(word, state) == 0;
+    }
+    return n;
+}
+
+/* "running", or "running, failed slots: 2 3" when some will not be started again. */
+static void add_state(struct table *t, const json_t *worker)
+{
+    const char *state = cli_member(worker, "state"), *word;
+    struct buf text = BUF_INIT;
+    json_t *runner;
+    size_t i;
+
+    buf_adds(&text, state ? state : "-");
+    if (runners_in(worker, "failed"))
+        buf_adds(&text, ", failed slots:");
+    json_array_foreach(json_object_get(worker, "runners"), i, runner)
+    {
+        word = cli_member(runner, "state");
+        if (word && strcmp(word, "failed") == 0)
+            buf_addf(&text, " %lld", number(runner, "slot"));
+    }
+    table_cell(t, buf_str(&text));
+    buf_release(&text);
+}
+
+static void print_workers(const struct command_context *ctx, const json_t *workers)
+{
+    static const char *const names[] = {"NODE",  ">PID",  ">RUNNERS", ">RUNNING",
+                                        ">JOBS", "STATE", NULL};
+    struct table t;
+    json_t *worker;
+    size_t i;
+
+    table_init(&t, names);
+    json_array_foreach(workers, i, worker)
+    {
+        table_cell(&t, cli_member(worker, "node"));
+        table_cellf(&t, "%lld", number(worker, "pid"));
+        table_cellf(&t, "%d/%lld", runners_in(worker, "up"), number(worker, "concurrency"));
+        table_cellf(&t, "%lld", number(worker, "running"));
+        table_cellf(&t, "%lld", number(worker, "jobs"));
+        add_state(&t, worker);
+    }
+    table_print(&t, stdout, ctx->color);
+    table_release(&t);
+}
+
 static void print_status(const struct command_context *ctx, const struct session *s, json_t *totals,
-                         json_t *queues)
+                         json_t *queues, json_t *workers)
 {
     json_t *all;
 
@@ -35,9 +99,12 @@ static void print_status(const struct command_context *ctx, const struct session
         print_totals(ctx, totals);
         putchar('\n');
         queues_print(ctx, queues);
+        putchar('\n');
+        print_workers(ctx, workers);
         return;
     }
-    all = json_pack("{s:s,s:O,s:O}", "broker", s->name, "totals", totals, "queues", queues);
+    all = json_pack("{s:s,s:O,s:O,s:O}", "broker", s->name, "totals", totals, "queues", queues,
+                    "workers", workers);
     cli_print_json(all);
     json_decref(all);
 }
@@ -45,7 +112,7 @@ static void print_status(const struct command_context *ctx, const struct session
 static int run(struct command_context *ctx, const struct opt_values *v, int argc, char **argv)
 {
     struct err e = ERR_INIT;
-    json_t *totals, *queues = NULL;
+    json_t *totals, *queues = NULL, *workers = NULL;
     struct session s;
     int status = cli_open(&s, ctx, v, true);
 
@@ -57,21 +124,27 @@ static int run(struct command_context *ctx, const struct opt_values *v, int argc
     if (totals)
         queues = cli_ask(&s, BROKER_ASK_QUEUES, NULL, NULL, 0, &e);
     if (queues)
-        print_status(ctx, &s, totals, queues);
+        workers = cli_ask(&s, BROKER_ASK_NODES, NULL, NULL, 0, &e);
+    if (workers)
+        print_status(ctx, &s, totals, queues, workers);
     else
         status = command_fail(ctx, &e);
     json_decref(totals);
     json_decref(queues);
+    json_decref(workers);
     session_close(&s);
     return status;
 }
 
 const struct command command_status = {
     .name = "status",
-    .summary = "Show the totals of a broker and its queues.",
+    .summary = "Show the totals of a broker, its queues and its workers.",
     .details = "Totals are counted by the broker in the step that changes a job: published = "
                "succeeded + failed + dead + waiting + delayed + leased at every instant, and a job "
-               "that was recorded twice would show.",
+               "that was recorded twice would show.\n"
+               "A worker says every two seconds that it is there, and is forgotten after ten when "
+               "it does not. RUNNERS are those that are up, of all; a failed slot is one whose "
+               "process died ten times before it was ready, and is not started again.",
     .opts = {cli_broker_rows, NULL},
     .run = run,
 };
