@@ -185,22 +185,32 @@ class Loading(Case):
         self.assertEqual(load.returncode, 0, err)
         self.assertEqual(json.loads(out)["inserted"], 1)
 
+    def ledger_grows(self, load):
+        """Waits for the next commit of a chunk; its runner has hardly had time to tell of it."""
+        with sqlite3.connect(self.db, timeout=10) as db:
+            before = db.execute("SELECT count(*) FROM ledger").fetchone()
+            while load.poll() is None and db.execute("SELECT count(*) FROM ledger").fetchone() == before:
+                time.sleep(0.0005)
+
     def test_killed_runners_double_and_lose_nothing(self):
-        """Runners die by SIGKILL at random while they load; jobs come back, the ledger holds."""
+        """Runners die by SIGKILL while they load, at random and right after a commit."""
         rng = random.Random(os.environ.get("ETL_KILL_SEED", "7"))
         worker = self.start_worker()
         command = [CELERIAC, "etl", "load", "-b", self.broker, "--db", self.db, "--chunk-size", "60000",
                    "--wait", str(PATIENCE - 20), "-o", "json", SAMPLE]
         with open(self.path("out"), "wb") as out, open(self.path("err"), "wb") as err:
             load = subprocess.Popen(command, stdout=out, stderr=err)
+            wait_for(lambda: load.poll() is not None or has_ledger(self.db))
             killed = 0
             while load.poll() is None:
+                if killed % 2 == 0:
+                    self.ledger_grows(load)
                 runners = [pid for pid in children(worker.pid) if b"runner" in title(pid)]
-                # A job that kills its runner five times is given up: so few kills cannot reach that.
-                if runners and killed < 4:
-                    os.kill(rng.choice(runners), signal.SIGKILL)
-                    killed += 1
-                time.sleep(rng.uniform(0.05, 0.2))
+                # A job that loses its runner five times is given up: four kills cannot reach that.
+                for pid in runners if killed < 4 else ():
+                    os.kill(pid, signal.SIGKILL)
+                killed += bool(runners)
+                time.sleep(rng.uniform(0.02, 0.2))
         with open(self.path("out")) as out, open(self.path("err")) as err:
             self.assertEqual(load.returncode, 0, err.read())
             report = json.load(out)
@@ -208,6 +218,21 @@ class Loading(Case):
         self.assertEqual(report["inserted"], report["rows"])
         self.assertEqual(self.ask("SELECT sum(lines), sum(inserted) FROM ledger"), [(report["lines"], report["rows"])])
         self.assertTrue(self.verify(SAMPLE)["clean"])
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError("waited too long")
+        time.sleep(0.005)
+
+
+def has_ledger(path):
+    if not os.path.exists(path):
+        return False
+    with sqlite3.connect(path, timeout=10) as db:
+        return db.execute("SELECT count(*) FROM sqlite_master WHERE name = 'ledger'").fetchone() == (1,)
 
 
 def children(pid):
