@@ -282,6 +282,7 @@ static void dispatcher_step(struct dispatcher *d)
     presence_step(d);
     broker_credit(d->broker, lend_wanted(d));
     poll_broker(d);
+    broker_credit(d->broker, lend_wanted(d)); /* what ended just now makes room */
     lend_jobs(d);
     lend_watch(d);
     check_first_connection(d);
