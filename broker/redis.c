@@ -220,7 +220,7 @@ static void main_down(void *owner, struct redis_conn *c, const struct err *why)
 
     (void)c;
     tell_down(b, why);
-    b->armed = false;
+    b->dry = false;
     b->fetching = false;
     b->recovering = false;
     b->recovered = false;
@@ -323,8 +323,8 @@ static void redis_credit(struct broker *base, int n)
     if (!b->queues_len)
         return;
     b->credit = n;
-    /* While the bell is armed the queues are known to be empty: it will ring. */
-    if (n > 0 && !b->armed)
+    /* Callers say so at every turn: queues that were found empty are not asked again for that. */
+    if (!b->dry)
         redis_fetch(b);
 }
 

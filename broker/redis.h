@@ -75,8 +75,7 @@ struct redis_broker {
     bool fetching;
     bool recovering; /* looking for leases of predecessors and orphans */
     bool recovered;
-    bool armed;        /* the bell rings for the next push */
-    uint64_t rings;    /* how often it rang */
+    bool dry;         /* the last fetch found nothing: wait for the bell or the tick */
     bool rang_in_vain; /* the last bell brought nothing */
     int64_t ring_at_ms;
     int64_t tick_at_ms;

@@ -70,7 +70,6 @@ static void bell_down(void *owner, struct redis_conn *c, const struct err *why)
     (void)c;
     (void)why; /* the working connection says what is wrong */
     b->bell_id = 0;
-    b->armed = false;
 }
 
 /* --- ringing --- */
@@ -79,11 +78,11 @@ static void ring(struct redis_broker *b)
 {
     int64_t wait = b->rang_in_vain ? (int64_t)(uuid_random(&b->random) % (SHY_MS + 1)) : 0;
 
-    b->rings++;
-    b->armed = false;
     b->rang_in_vain = true; /* until a fetch brings something */
     if (b->credit > 0 && !b->fetching)
         b->ring_at_ms = clock_mono_ms(b->clock) + wait;
+    else
+        b->dry = false; /* the next credit fetches */
 }
 
 static void invalidated(struct redis_broker *b, const redisReply *keys)
@@ -176,7 +175,6 @@ void redis_bell_track(struct redis_broker *b)
     redis_key(r, slice_of("ON"));
     redis_key(r, slice_of("REDIRECT"));
     redis_key(r, slice_of(id));
-    b->armed = false;
     redis_submit(b, r, NULL);
 }
 
@@ -186,10 +184,11 @@ static void armed(void *owner, struct redis_request *r, const redisReply *reply)
 {
     struct redis_broker *b = owner;
 
-    if (reply->type == REDIS_REPLY_INTEGER && reply->integer > 0)
-        redis_fetch(b); /* pushed between the fetch and this question */
-    else if (b->bell.phase == REDIS_READY && b->bell_id && !b->fetching)
-        b->armed = r->items[0].tag == b->rings; /* else it has rung already */
+    (void)r;
+    if (reply->type != REDIS_REPLY_INTEGER || reply->integer == 0)
+        return;
+    b->dry = false; /* pushed between the fetch and this question */
+    redis_fetch(b);
 }
 
 static const struct redis_op op_arm = {.name = "arm", .done = armed, .once = true};
@@ -201,14 +200,9 @@ void redis_bell_arm(struct redis_broker *b)
 
     if (b->no_tracking || !b->bell_id || b->bell.phase != REDIS_READY)
         return;
-    b->armed = false;
     r = redis_new(b, &op_arm, REDIS_PLAIN, NULL);
     if (!r)
         return;
-    if (redis_request_item(r, b->rings, NULL) != 0) {
-        redis_request_free(r);
-        return;
-    }
     redis_key(r, slice_of("EXISTS"));
     for (size_t i = 0; i < b->queues_len; i++) {
         for (int step = 0; step < REDIS_STEPS; step++)

@@ -14,6 +14,7 @@ static void moved(void *owner, struct redis_request *r, const redisReply *reply)
     (void)reply;
     b->looking_due = false;
     redis_look_due(b); /* there may be more */
+    b->dry = false;
     redis_fetch(b);
 }
 

@@ -8,10 +8,16 @@ void redis_held_release(struct redis_held *held)
     *held = (struct redis_held){0};
 }
 
-/* Fences are consecutive: their low bits spread by themselves. */
+/* Scattered on purpose: consecutive fences in consecutive slots would be one long run, and a
+ * removal walks to the end of its run. */
+static size_t home_of(const struct redis_held *held, uint64_t fence)
+{
+    return (size_t)((fence * 0x9e3779b97f4a7c15u) >> 32) & (held->cap - 1);
+}
+
 static size_t slot_of(const struct redis_held *held, uint64_t fence)
 {
-    size_t i = (size_t)fence & (held->cap - 1);
+    size_t i = home_of(held, fence);
 
     while (held->slots[i].fence && held->slots[i].fence != fence)
         i = (i + 1) & (held->cap - 1);
@@ -68,7 +74,7 @@ void redis_held_remove(struct redis_held *held, uint64_t fence)
     hole = slot_of(held, fence);
     held->len--;
     for (size_t i = (hole + 1) & mask; held->slots[i].fence; i = (i + 1) & mask) {
-        size_t home = (size_t)held->slots[i].fence & mask;
+        size_t home = home_of(held, held->slots[i].fence);
 
         /* A follower may move into the hole unless its home lies behind it. */
         if (((i - home) & mask) >= ((i - hole) & mask)) {

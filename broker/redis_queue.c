@@ -223,6 +223,7 @@ static void fetched(void *owner, struct redis_request *r, const redisReply *repl
         b->rang_in_vain = false;
         redis_fetch(b);
     } else {
+        b->dry = true;
         redis_bell_arm(b);
     }
 }
@@ -272,6 +273,5 @@ void redis_fetch(struct redis_broker *b)
     redis_args(r, b->field_tail);
     redis_argi(r, FETCH_BYTES);
     fetch_keys(b, r);
-    b->armed = false;
     b->fetching = redis_submit(b, r, NULL) == 0;
 }

@@ -12,6 +12,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
@@ -205,6 +206,18 @@ class RedisServer(unittest.TestCase):
         self.assertEqual((worker.dispatcher(), *worker.runners()), supervisor_children)
         kept = {self.redis.cli("LINDEX", "celery.dead", str(i)) for i in range(len(POISON))}
         self.assertIn(POISON["not JSON"], kept)
+
+    def test_an_idle_worker_asks_seldom(self):
+        add_worker(self, self.url, self.dir, "-c", "1")
+        self.assertEqual(result(self.url, call(self.url, "math.add", 2, 3), wait_s=30)["result"], 5)
+
+        def commands():
+            lines = self.redis.cli("INFO", "stats").splitlines()
+            return next(int(line.split(":")[1]) for line in lines if line.startswith("total_commands_processed"))
+        before, began = commands(), time.monotonic()
+        time.sleep(2)
+        # A look at the queues, the delayed and the leases once a second, and the commands of their scripts.
+        self.assertLess(commands() - before, 40 * (time.monotonic() - began) + 20)
 
     def test_a_huge_message_is_buried(self):
         worker = add_worker(self, self.url, self.dir, "-c", "1")
