@@ -148,6 +148,61 @@ class WorkerTest(unittest.TestCase):
         dead = json.loads(celeriac(self.url, "dead", "ls", "-o", "json", check=0).stdout)
         self.assertEqual(len(dead), 1)
 
+    # -- what status shows --
+
+    def workers(self):
+        return json.loads(celeriac(self.url, "status", "-o", "json", check=0).stdout)["workers"]
+
+    def runner_states(self):
+        return [[runner["state"] for runner in worker["runners"]] for worker in self.workers()]
+
+    def test_status_shows_the_worker_until_it_stops(self):
+        w = self.worker("-c", "2", "-n", "shown@here", "-Q", "celery,mail")
+        wait_until(lambda: self.runner_states() == [["up", "up"]], "both runners in status")
+        result(self.url, call(self.url, "math.add", 2, 3), wait_s=30)
+        wait_until(lambda: self.workers()[0]["jobs"] == 1, "the job in status")
+        worker = self.workers()[0]
+        self.assertEqual((worker["node"], worker["pid"], worker["concurrency"]), ("shown@here", w.process.pid, 2))
+        self.assertEqual((worker["state"], worker["queues"], worker["running"]), ("running", ["celery", "mail"], 0))
+        self.assertAlmostEqual(worker["since_ms"] / 1000, time.time(), delta=120)
+        table = celeriac(self.url, "status", check=0).stdout
+        self.assertRegex(table, rf"(?m)^shown@here +{w.process.pid} +2/2 +0 +1 +running$")
+        self.assertEqual(w.stop(), 0)
+        self.assertEqual(self.workers(), [])
+
+    def test_status_shows_two_workers_and_one_that_stops(self):
+        first, second = self.worker("-c", "1", "-n", "b@here"), self.worker("-c", "1", "-n", "a@here")
+        wait_until(lambda: self.runner_states() == [["up"], ["up"]], "both workers in status")
+        self.assertEqual([worker["node"] for worker in self.workers()], ["a@here", "b@here"])
+        call(self.url, "sleep", 3)
+        busy = wait_until(lambda: [w for w in (first, second) if any("sleep" in w.title(p) for p in w.runners())],
+                          "the job to run")[0]
+        busy.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: [worker["pid"] for worker in self.workers() if worker["state"] == "stopping"]
+                   == [busy.process.pid], "the stop in status")
+        self.assertEqual(busy.process.wait(60), 0)
+        self.assertEqual(len(self.workers()), 1)
+
+    @unittest.skipIf("redis" in sys.argv, "ten restarts take their time; nothing in them knows the broker")
+    def test_a_slot_whose_process_never_gets_ready_is_failed_and_shown(self):
+        alive = pathlib.Path(self.dir) / "alive"
+        module = pathlib.Path.cwd() / "tests/support/modules/only_one_lives.so"
+        w = self.worker("-c", "2", "-A", str(module), env={"ONLY_ONE_LIVES": str(alive)})
+        wait_until(lambda: [sorted(states) for states in self.runner_states()] == [["failed", "up"]],
+                   "the failed slot in status", 120)
+        slot = self.runner_states()[0].index("failed") + 1
+        self.assertIn(f"runner slot failed slot={slot} deaths=10", w.log())
+        self.assertRegex(celeriac(self.url, "status", check=0).stdout, rf" 1/2 +0 +0 +running, failed slots: {slot}\n")
+        # The other one goes on, and another dispatcher is told.
+        self.assertEqual(result(self.url, call(self.url, "math.add", 2, 3), wait_s=30)["result"], 5)
+        alive.unlink()
+        since = self.workers()[0]["since_ms"]
+        os.kill(w.dispatcher(), signal.SIGKILL)
+        wait_until(lambda: [sorted(states) for states in self.runner_states()] == [["failed", "up"]]
+                   and self.workers()[0]["since_ms"] > since, "the failed slot in status again")
+        self.assertEqual(self.runner_states()[0].index("failed") + 1, slot)
+        self.assertEqual(w.stop(), 0)
+
     # -- limits --
 
     def test_hard_limit(self):
