@@ -10,6 +10,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+/* How long the exit functions of a runner's tasks may take after a warm stop. */
+#define LEAVE_MS 5000
+
 /* ---- ending children ---- */
 
 /* Kills a process and, for a runner, whatever it started: user code may have children of its own.
@@ -20,12 +23,6 @@ static void kill_group(const struct child *c, int sig)
         return;
     if (kill(-c->pid, sig) < 0)
         kill(c->pid, sig);
-}
-
-static void kill_runners(struct supervisor *s)
-{
-    for (int i = 0; i < s->config->concurrency; i++)
-        kill_group(&s->runners[i], SIGKILL);
 }
 
 static void terminate(struct supervisor *s, struct child *c)
@@ -173,8 +170,16 @@ static bool all_runners_failed(const struct supervisor *s)
 
 static void on_dispatcher_exit(struct supervisor *s)
 {
-    /* Its runners hold jobs that nobody will settle; the successor takes the leases over. */
-    kill_runners(s);
+    bool left = s->dispatcher.state == CHILD_GONE && s->stop == STOP_WARM;
+
+    /* After a warm stop its runners are idle and leave by themselves at the end of their channel.
+     * Else they hold jobs that nobody will settle; the successor takes the leases over. */
+    for (int i = 0; i < s->config->concurrency; i++) {
+        if (left)
+            s->runners[i].kill_at_ms = supervisor_now_ms(s) + LEAVE_MS;
+        else
+            kill_group(&s->runners[i], SIGKILL);
+    }
     if (s->dispatcher.state == CHILD_FAILED && s->stop == STOP_NONE)
         end_worker(s, WORKER_EXIT_FAILED);
 }

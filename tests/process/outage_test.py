@@ -16,7 +16,12 @@ import time
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
-from harness import Redis, Worker, broker, call, call_many, celeriac, program, result, totals, unaccounted, wait_until  # noqa: E402
+from harness import (Redis, Worker, broker, call, call_many, celeriac, command, result, totals, unaccounted,  # noqa: E402
+                     valgrind_findings, wait_until)
+
+
+def tearDownModule():
+    assert not valgrind_findings(), valgrind_findings()
 
 
 def add_worker(test, url, directory, *args):
@@ -36,7 +41,7 @@ class Sqlite(unittest.TestCase):
         result(self.url, call(self.url, "math.add", 1, 1), wait_s=30)
         other = sqlite3.connect(f"{self.dir}/queue.db", isolation_level=None, timeout=30)
         other.execute("BEGIN EXCLUSIVE")
-        producer = subprocess.Popen([program(), "-b", self.url, "call", "math.add", "-a", "[2, 2]"], text=True,
+        producer = subprocess.Popen(command(self.url, "call", "math.add", "-a", "[2, 2]"), text=True,
                                     stdout=subprocess.PIPE)
         with self.assertRaises(subprocess.TimeoutExpired):
             producer.wait(1.5)
@@ -51,16 +56,16 @@ class Sqlite(unittest.TestCase):
     def test_a_file_that_is_no_queue_is_named(self):
         path = f"{self.dir}/broken.db"
         pathlib.Path(path).write_bytes(b"this is not a database, and it is longer than a header of one hundred bytes" * 9)
-        for command in (["call", "math.add"], ["status"], ["worker", "-c", "1"]):
-            done = celeriac(f"sqlite:{path}", *command)
-            self.assertIn(done.returncode, (3, 5), command)
+        for words in (["call", "math.add"], ["status"], ["worker", "-c", "1"]):
+            done = celeriac(f"sqlite:{path}", *words)
+            self.assertIn(done.returncode, (3, 5), words)
             self.assertIn(path, done.stderr)
             self.assertNotIn("Traceback", done.stderr)
 
     def test_a_directory_that_does_not_exist_is_named(self):
-        for command in (["call", "math.add"], ["worker", "-c", "1"]):
-            done = celeriac("sqlite:/nonexistent/directory/queue.db", *command)
-            self.assertIn(done.returncode, (3, 4, 5), command)
+        for words in (["call", "math.add"], ["worker", "-c", "1"]):
+            done = celeriac("sqlite:/nonexistent/directory/queue.db", *words)
+            self.assertIn(done.returncode, (3, 4, 5), words)
             self.assertIn("/nonexistent/directory", done.stderr)
 
 
@@ -115,7 +120,7 @@ class RedisServer(unittest.TestCase):
         ids = call_many(self.url, [{"task": "math.add", "args": [i, 1]} for i in range(200)])
         late = call(self.url, "math.add", 5, 5, countdown=3)
         self.redis.stop()
-        producer = subprocess.Popen([program(), "-b", self.url, "call", "math.add", "-a", "[2, 2]"], text=True,
+        producer = subprocess.Popen(command(self.url, "call", "math.add", "-a", "[2, 2]"), text=True,
                                     stdout=subprocess.PIPE)
         self.redis.start()
         self.assertEqual(producer.wait(30), 0)
@@ -137,11 +142,11 @@ class RedisServer(unittest.TestCase):
         self.assertEqual(unaccounted(totals(self.url)), 0)
 
     def test_out_of_memory_is_retried(self):
-        worker = add_worker(self, self.url, self.dir, "-c", "1")
-        task_id = call(self.url, "sleep", 1)
-        wait_until(lambda: any("sleep" in worker.title(p) for p in worker.runners()), "the job to run")
+        add_worker(self, self.url, self.dir, "-c", "1", "--track-started")
+        task_id = call(self.url, "sleep", 2)
+        wait_until(lambda: result(self.url, task_id)["status"] == "STARTED", "the job to run")
         self.redis.cli("CONFIG", "SET", "maxmemory", "1")
-        done = subprocess.run([program(), "-b", self.url, "call", "math.add", "-a", "[1, 1]"], capture_output=True, text=True,
+        done = subprocess.run(command(self.url, "call", "math.add", "-a", "[1, 1]"), capture_output=True, text=True,
                               timeout=60)
         self.assertNotEqual(done.returncode, 0)
         self.assertIn("memory", done.stderr.lower())
@@ -153,7 +158,7 @@ class RedisServer(unittest.TestCase):
         add_worker(self, self.url, self.dir, "-c", "1")
         result(self.url, call(self.url, "math.add", 1, 1), wait_s=30)
         self.redis.cli("CONFIG", "SET", "min-replicas-to-write", "1")
-        producer = subprocess.Popen([program(), "-b", self.url, "call", "math.add", "-a", "[2, 2]"], text=True,
+        producer = subprocess.Popen(command(self.url, "call", "math.add", "-a", "[2, 2]"), text=True,
                                     stdout=subprocess.PIPE)
         with self.assertRaises(subprocess.TimeoutExpired):
             producer.wait(1)
@@ -180,15 +185,15 @@ class RedisServer(unittest.TestCase):
     def test_a_wrong_password_is_refused_at_once(self):
         self.redis.cli("CONFIG", "SET", "requirepass", "right")
         url = self.url.replace("redis+socket://", "redis+socket://:wrong-secret@")
-        for command in (["call", "math.add"], ["status"], ["worker", "-c", "1"]):
-            done = celeriac(url, *command)
-            self.assertEqual(done.returncode, 5, (command, done.stderr))
+        for words in (["call", "math.add"], ["status"], ["worker", "-c", "1"]):
+            done = celeriac(url, *words)
+            self.assertEqual(done.returncode, 5, (words, done.stderr))
             self.assertNotIn("wrong-secret", done.stderr + done.stdout)
 
     def test_a_server_that_is_not_there_is_named(self):
-        for command in (["call", "math.add"], ["status"], ["worker", "-c", "1", "--connect-timeout", "1"]):
-            done = celeriac("redis://127.0.0.1:1/0", *command)
-            self.assertEqual(done.returncode, 3, (command, done.stderr))
+        for words in (["call", "math.add"], ["status"], ["worker", "-c", "1", "--connect-timeout", "1"]):
+            done = celeriac("redis://127.0.0.1:1/0", *words)
+            self.assertEqual(done.returncode, 3, (words, done.stderr))
             self.assertIn("127.0.0.1:1", done.stderr)
 
     def test_poison_is_buried_with_its_reason_and_the_worker_goes_on(self):

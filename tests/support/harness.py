@@ -13,7 +13,10 @@ import subprocess
 import tempfile
 import time
 
-DEADLINE_S = float(os.environ.get("CELERIAC_TEST_DEADLINE", "60"))
+# With CELERIAC_VALGRIND set every celeriac runs under valgrind, which writes what it finds into that folder.
+VALGRIND = os.environ.get("CELERIAC_VALGRIND")
+SCALE = 5 if VALGRIND else 1
+DEADLINE_S = SCALE * float(os.environ.get("CELERIAC_TEST_DEADLINE", "60"))
 
 
 def program():
@@ -22,6 +25,23 @@ def program():
     if not os.access(path, os.X_OK):
         raise SystemExit(f"no celeriac program at {path}: set CELERIAC")
     return path
+
+
+def command(url, *args):
+    """The words that run celeriac."""
+    checker = []
+    if VALGRIND:
+        # libc's own clean-up at exit would forget environ and make its copy look lost.
+        checker = ["valgrind", "-q", "--run-libc-freeres=no", "--leak-check=full", "--errors-for-leak-kinds=definite", "--error-exitcode=97",
+                   "--trace-children=yes", f"--log-file={VALGRIND}/%p.log"]
+    return [*checker, program(), "-b", url, *args]
+
+
+def valgrind_findings():
+    """What valgrind has written so far; processes that were killed write nothing."""
+    if not VALGRIND:
+        return ""
+    return "".join(p.read_text(errors="replace") for p in sorted(pathlib.Path(VALGRIND).glob("*.log")))
 
 
 def wait_until(condition, what, deadline_s=None):
@@ -89,11 +109,11 @@ def broker(kind):
 
 def celeriac(url, *args, stdin=None, check=None, timeout=None, env=None):
     """Runs one command; check: the exit status it must have (None: any). Returns the CompletedProcess."""
-    command = [program(), "-b", url, *args]
-    done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=timeout or DEADLINE_S,
+    words = command(url, *args)
+    done = subprocess.run(words, input=stdin, capture_output=True, text=True, timeout=timeout or DEADLINE_S,
                           env={**os.environ, **(env or {})})
     if check is not None and done.returncode != check:
-        raise AssertionError(f"{command}: exit {done.returncode}, wanted {check}\n{done.stdout}{done.stderr}")
+        raise AssertionError(f"{words}: exit {done.returncode}, wanted {check}\n{done.stdout}{done.stderr}")
     return done
 
 
@@ -118,7 +138,7 @@ def result(url, task_id, wait_s=None):
     """The stored document; with wait_s once the task is ready."""
     words = ["result", task_id, "-o", "json"]
     if wait_s is not None:
-        words += ["--wait", str(wait_s)]
+        words += ["--wait", str(wait_s * SCALE)]
     return json.loads(celeriac(url, *words).stdout)
 
 
@@ -149,6 +169,12 @@ def process_tree(pid):
     return found
 
 
+def has_event_loop(pid):
+    with contextlib.suppress(OSError):
+        return any("eventpoll" in os.readlink(entry) for entry in pathlib.Path(f"/proc/{pid}/fd").iterdir())
+    return False
+
+
 class Worker:
     """A celeriac worker; its processes by role."""
 
@@ -159,7 +185,7 @@ class Worker:
 
     def start(self, ready=True):
         log = open(self.log_path, "ab") if self.log_path else subprocess.DEVNULL
-        self.process = subprocess.Popen([program(), "-b", self.url, "worker", *self.args], stdin=subprocess.DEVNULL,
+        self.process = subprocess.Popen(command(self.url, "worker", *self.args), stdin=subprocess.DEVNULL,
                                         stdout=log, stderr=log, env={**os.environ, **(self.env or {})})
         if self.log_path:
             log.close()
@@ -170,8 +196,11 @@ class Worker:
     def role(self, word):
         if self.process is None or self.process.poll() is not None:
             return []
-        return sorted(pid for pid, title in process_tree(self.process.pid).items()
-                      if title.startswith(f"celeriac: {word}"))
+        tree = process_tree(self.process.pid)
+        if VALGRIND:
+            # It keeps the titles to itself; only a dispatcher has an event loop.
+            return sorted(pid for pid in tree if has_event_loop(pid) == (word == "dispatcher"))
+        return sorted(pid for pid, title in tree.items() if title.startswith(f"celeriac: {word}"))
 
     def dispatcher(self):
         return (self.role("dispatcher") or [None])[0]
@@ -199,7 +228,7 @@ class Worker:
     def __exit__(self, *exc):
         if self.process and self.process.poll() is None:
             try:
-                self.stop(deadline_s=20)
+                self.stop(signal.SIGQUIT, deadline_s=20 * SCALE)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()

@@ -38,6 +38,12 @@ function(celeriac_script_test label name)
     add_test(NAME ${name} COMMAND ${ARGN} WORKING_DIRECTORY ${PROJECT_BINARY_DIR})
     set_tests_properties(${name} PROPERTIES LABELS "${label};script" TIMEOUT 300
         SKIP_RETURN_CODE 77)
+    if(CELERIAC_VALGRIND)
+        # The harness runs celeriac under valgrind and reads from here what it found.
+        set(findings ${PROJECT_BINARY_DIR}/valgrind/${name})
+        file(MAKE_DIRECTORY ${findings})
+        set_tests_properties(${name} PROPERTIES TIMEOUT 3000 ENVIRONMENT CELERIAC_VALGRIND=${findings})
+    endif()
 endfunction()
 
 # celeriac_fuzz_test(name sources... [LIBS libraries...] [SEEDS folder])
