@@ -221,6 +221,7 @@ static void main_down(void *owner, struct redis_conn *c, const struct err *why)
     (void)c;
     tell_down(b, why);
     b->dry = false;
+    b->tracking = false;
     b->fetching = false;
     b->recovering = false;
     b->recovered = false;

@@ -75,7 +75,7 @@ struct redis_broker {
     bool fetching;
     bool recovering; /* looking for leases of predecessors and orphans */
     bool recovered;
-    bool dry;         /* the last fetch found nothing: wait for the bell or the tick */
+    bool dry;          /* the last fetch found nothing: wait for the bell or the tick */
     bool rang_in_vain; /* the last bell brought nothing */
     int64_t ring_at_ms;
     int64_t tick_at_ms;
@@ -84,6 +84,7 @@ struct redis_broker {
     bool sweeping;
     int64_t sweep_offset;
     int restoring; /* restores under way, for close */
+    bool tracking; /* the working connection tells the bell what changed */
     long long bell_id;
     struct redis_watch *watches[REDIS_WATCH_BUCKETS];
     size_t watches_len;
@@ -159,8 +160,9 @@ void redis_watch_release(struct redis_broker *b);
 /* --- redis_bell.c --- */
 void redis_bell_init(struct redis_broker *b);
 bool redis_bell_wanted(const struct redis_broker *b);
-void redis_bell_track(struct redis_broker *b); /* the main connection tells the bell's */
-void redis_bell_arm(struct redis_broker *b);   /* behind a fetch that may find nothing */
+void redis_bell_track(struct redis_broker *b);  /* the main connection tells the bell's */
+void redis_bell_listen(struct redis_broker *b); /* the next command's keys ring */
+void redis_bell_arm(struct redis_broker *b);    /* behind a fetch that may find nothing */
 
 /* --- redis_ask.c --- */
 int redis_ask(struct broker *base, const struct broker_ask *ask, struct err *e);

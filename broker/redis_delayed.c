@@ -98,6 +98,7 @@ void redis_look_due(struct redis_broker *b)
     r = redis_new(b, &op_look, REDIS_PLAIN, NULL);
     if (!r)
         return;
+    redis_bell_listen(b);
     redis_key(r, slice_of("ZRANGE"));
     redis_key(r, slice_of(REDIS_DELAYED));
     redis_key(r, slice_of("0"));
