@@ -168,13 +168,17 @@ static void answers_in_order(void **state)
 
     (void)state;
     begin(&p);
-    for (int i = 0; i < 500; i++) {
-        struct message_spec spec = peer_spec(&p, "math.add", args, NULL);
+    /* As many at a time as a dispatcher lends: this peer does not read while it writes, and more
+     * would fill both sockets. */
+    for (uint64_t done = 0; done < 512; done += 64) {
+        for (int i = 0; i < 64; i++) {
+            struct message_spec spec = peer_spec(&p, "math.add", args, NULL);
 
-        peer_run(&p, &spec, false);
+            peer_run(&p, &spec, false);
+        }
+        for (uint64_t job = done + 1; job <= done + 64; job++)
+            assert_int_equal(peer_verdict(&p, job).outcome, CHANNEL_SUCCESS);
     }
-    for (uint64_t job = 1; job <= 500; job++)
-        assert_int_equal(peer_verdict(&p, job).outcome, CHANNEL_SUCCESS);
     json_decref(args);
     end(&p);
 }
