@@ -194,10 +194,10 @@ int redis_envelope_priority(struct slice envelope)
 
 bool redis_is_foreign(struct slice envelope)
 {
-    static const char python[] = "\"lang\": \"py\"";
+    static const char kombu[] = "\"properties\"";
     static const char ours[] = "\"" MESSAGE_H_SENT_MS "\"";
 
-    return envelope.ptr && memmem(envelope.ptr, envelope.len, python, sizeof(python) - 1) &&
+    return envelope.ptr && memmem(envelope.ptr, envelope.len, kombu, sizeof(kombu) - 1) &&
            !memmem(envelope.ptr, envelope.len, ours, sizeof(ours) - 1);
 }
 

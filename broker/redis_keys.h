@@ -49,7 +49,7 @@ struct redis_lease {
     uint32_t instance;
     uint32_t queue; /* index in redis_broker.queues */
     uint8_t step;
-    uint8_t foreign; /* a Python producer's: counted as published when it leaves our hands */
+    uint8_t foreign; /* another program's: counted as published when it leaves our hands */
 };
 
 void redis_lease_store(struct broker_receipt *to, const struct redis_lease *lease);
@@ -94,7 +94,8 @@ bool redis_mark_redelivered(struct buf *out, struct slice envelope, int *priorit
 
 int redis_envelope_priority(struct slice envelope);
 
-/* Sent by a Python producer: its language is there and our time of sending is not. */
+/* Sent by another program: an envelope without our time of sending. Not by its language, which
+ * protocol 1 has not and clients in other languages give as they like. */
 bool redis_is_foreign(struct slice envelope);
 bool redis_was_redelivered(struct slice envelope);
 

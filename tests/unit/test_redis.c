@@ -161,8 +161,11 @@ static void test_bindings(void **state)
 static void test_foreign_and_redelivered(void **state)
 {
     (void)state;
-    assert_true(redis_is_foreign(S("{\"headers\": {\"lang\": \"py\", \"task\": \"t\"}}")));
-    assert_false(redis_is_foreign(S("{\"headers\": {\"lang\": \"py\", \"celeriac_sent_ms\": 1}}")));
+    assert_true(redis_is_foreign(S("{\"headers\": {\"lang\": \"py\"}, \"properties\": {}}")));
+    assert_true(redis_is_foreign(S("{\"headers\":{\"lang\":\"js\"},\"properties\":{}}")));
+    assert_true(redis_is_foreign(S("{\"headers\": {}, \"properties\": {}}"))); /* protocol 1 */
+    assert_false(
+        redis_is_foreign(S("{\"headers\": {\"celeriac_sent_ms\": 1}, \"properties\": {}}")));
     assert_false(redis_is_foreign(S("anything")));
     assert_true(redis_was_redelivered(S("{\"redelivered\": true}")));
     assert_true(redis_was_redelivered(S("{\"redelivered\":true}")));
