@@ -302,7 +302,7 @@ static void *send_and_wait_in_thread(void *user)
 
 static void serves_threads_with_a_client_each(void **state)
 {
-    struct thread_case cases[THREADS] = {{NULL}};
+    struct thread_case cases[THREADS] = {{0}};
     struct echo_worker w;
     struct place *p = *state;
 
