@@ -97,3 +97,25 @@ const char *cli_member(const json_t *object, const char *name)
 {
     return json_string_value(json_object_get(object, name));
 }
+
+int cli_show(const struct command_context *ctx, const struct opt_values *v,
+             enum broker_question question, const char *queue, int64_t limit, cli_print_fn *print)
+{
+    struct err e = ERR_INIT;
+    struct session s;
+    json_t *answer;
+    int status = cli_open(&s, ctx, v, true);
+
+    if (status != EXITCODE_OK)
+        return status;
+    answer = cli_ask(&s, question, queue, NULL, limit, &e);
+    if (!answer)
+        status = command_fail(ctx, &e);
+    else if (ctx->output == COMMAND_JSON)
+        cli_print_json(answer);
+    else
+        print(ctx, answer);
+    json_decref(answer);
+    session_close(&s);
+    return status;
+}

@@ -25,6 +25,12 @@ int cli_open(struct session *s, const struct command_context *ctx, const struct 
 json_t *cli_ask(struct session *s, enum broker_question question, const char *queue,
                 const char *handle, int64_t limit, struct err *e);
 
+/* A command that asks one question and prints the answer, as JSON or with print. The exit status.
+ */
+typedef void cli_print_fn(const struct command_context *ctx, const json_t *answer);
+int cli_show(const struct command_context *ctx, const struct opt_values *v,
+             enum broker_question question, const char *queue, int64_t limit, cli_print_fn *print);
+
 /* May something be destroyed? --force, or a "y" on the terminal. EXITCODE_OK or the exit status. */
 int cli_confirm(const struct command_context *ctx, const struct opt_values *v, const char *what);
 

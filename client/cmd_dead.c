@@ -64,23 +64,8 @@ static void print_list(const struct command_context *ctx, const json_t *letters)
 
 static int run_ls(struct command_context *ctx, const struct opt_values *v, int argc, char **argv)
 {
-    struct err e = ERR_INIT;
-    struct session s;
-    json_t *letters;
-    int status = cli_open(&s, ctx, v, true);
-
-    if (status != EXITCODE_OK)
-        return status;
-    letters = cli_ask(&s, BROKER_ASK_DEAD, argc > 0 ? argv[0] : "", "", opt_int(v, "limit"), &e);
-    if (!letters)
-        status = command_fail(ctx, &e);
-    else if (ctx->output == COMMAND_JSON)
-        cli_print_json(letters);
-    else
-        print_list(ctx, letters);
-    json_decref(letters);
-    session_close(&s);
-    return status;
+    return cli_show(ctx, v, BROKER_ASK_DEAD, argc > 0 ? argv[0] : "", opt_int(v, "limit"),
+                    print_list);
 }
 
 static const struct command command_ls = {

@@ -9,25 +9,9 @@
 
 static int run_ls(struct command_context *ctx, const struct opt_values *v, int argc, char **argv)
 {
-    struct err e = ERR_INIT;
-    struct session s;
-    json_t *queues;
-    int status = cli_open(&s, ctx, v, true);
-
     (void)argc;
     (void)argv;
-    if (status != EXITCODE_OK)
-        return status;
-    queues = cli_ask(&s, BROKER_ASK_QUEUES, NULL, NULL, 0, &e);
-    if (!queues)
-        status = command_fail(ctx, &e);
-    else if (ctx->output == COMMAND_JSON)
-        cli_print_json(queues);
-    else
-        queues_print(ctx, queues);
-    json_decref(queues);
-    session_close(&s);
-    return status;
+    return cli_show(ctx, v, BROKER_ASK_QUEUES, NULL, 0, queues_print);
 }
 
 static const struct command command_ls = {
@@ -86,24 +70,8 @@ static void print_messages(const struct command_context *ctx, const json_t *mess
 
 static int run_peek(struct command_context *ctx, const struct opt_values *v, int argc, char **argv)
 {
-    struct err e = ERR_INIT;
-    struct session s;
-    json_t *messages;
-    int status = cli_open(&s, ctx, v, true);
-
     (void)argc;
-    if (status != EXITCODE_OK)
-        return status;
-    messages = cli_ask(&s, BROKER_ASK_PEEK, argv[0], NULL, opt_int(v, "limit"), &e);
-    if (!messages)
-        status = command_fail(ctx, &e);
-    else if (ctx->output == COMMAND_JSON)
-        cli_print_json(messages);
-    else
-        print_messages(ctx, messages);
-    json_decref(messages);
-    session_close(&s);
-    return status;
+    return cli_show(ctx, v, BROKER_ASK_PEEK, argv[0], opt_int(v, "limit"), print_messages);
 }
 
 static const struct command command_peek = {
