@@ -206,9 +206,14 @@ class WorkerTest(unittest.TestCase):
         alive.unlink()
         since = self.workers()[0]["since_ms"]
         os.kill(w.dispatcher(), signal.SIGKILL)
-        wait_until(lambda: [sorted(states) for states in self.runner_states()] == [["failed", "up"]]
-                   and self.workers()[0]["since_ms"] > since, "the failed slot in status again")
-        self.assertEqual(self.runner_states()[0].index("failed") + 1, slot)
+
+        def told_anew():
+            worker = self.workers()[0]
+            states = [runner["state"] for runner in worker["runners"]]
+            return worker["since_ms"] > since and sorted(states) == ["failed", "up"] and states
+
+        states = wait_until(told_anew, "the failed slot in status again")
+        self.assertEqual(states.index("failed") + 1, slot)
         self.assertEqual(w.stop(), 0)
 
     # -- limits --
