@@ -479,8 +479,9 @@ static const struct redis_op op_raise = {
 static void raise_elements(struct redis_broker *b, struct ask *ask, const redisReply *reply,
                            size_t from)
 {
-    struct redis_request *r = next_step(b, ask, &op_raise, REDIS_SCRIPT_UNBURY);
+    /* Read first: a step that can not be made frees the question. */
     const char *name = ask->names[ask->grave / 2];
+    struct redis_request *r = next_step(b, ask, &op_raise, REDIS_SCRIPT_UNBURY);
 
     if (!r)
         return;
