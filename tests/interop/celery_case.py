@@ -28,16 +28,16 @@ import redis  # noqa: E402
 
 
 class Peer:
-    """A Celery worker. pool prefork has one child process, solo none; both acknowledge late."""
+    """A Celery worker with one child process, which acknowledges late."""
 
-    def __init__(self, directory, url, *args, name="peer", pool="solo", visibility_s=3600.0):
+    def __init__(self, directory, url, *args, name="peer", visibility_s=3600.0):
         self.log_path = pathlib.Path(directory, name + ".log")
         env = {**os.environ, "PEER_URL": url, "PEER_VISIBILITY_S": str(visibility_s), "PYTHONPATH": str(HERE),
                "PYTHONDONTWRITEBYTECODE": "1", "C_FORCE_ROOT": "1"}
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
-                ["/usr/bin/python3", "-m", "celery", "-A", "celery_app", "worker", "-c", "1", "-P", pool, "-n",
-                 f"{name}@here", "-l", "INFO", "--without-mingle", "--without-gossip", "--without-heartbeat", *args],
+                ["/usr/bin/python3", "-m", "celery", "-A", "celery_app", "worker", "-c", "1", "-P", "prefork",
+                 "-n", f"{name}@here", "-l", "INFO", "--without-mingle", "--without-gossip", "--without-heartbeat", *args],
                 cwd=directory, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
         wait_until(lambda: self.process.poll() is not None or " ready." in self.log(), "the Celery worker")
         if self.process.poll() is not None:
