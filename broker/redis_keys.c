@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+_Static_assert(sizeof(struct redis_lease) == 32, "a lease has padding");
 _Static_assert(sizeof(struct redis_lease) <= sizeof(struct broker_receipt),
                "a receipt is too small");
 

@@ -203,14 +203,15 @@ class WorkerTest(unittest.TestCase):
         self.assertRegex(celeriac(self.url, "status", check=0).stdout, rf" 1/2 +0 +0 +running, failed slots: {slot}\n")
         # The other one goes on, and another dispatcher is told.
         self.assertEqual(result(self.url, call(self.url, "math.add", 2, 3), wait_s=30)["result"], 5)
-        alive.unlink()
         since = self.workers()[0]["since_ms"]
         os.kill(w.dispatcher(), signal.SIGKILL)
 
         def told_anew():
-            worker = self.workers()[0]
-            states = [runner["state"] for runner in worker["runners"]]
-            return worker["since_ms"] > since and sorted(states) == ["failed", "up"] and states
+            for worker in self.workers():
+                states = [runner["state"] for runner in worker["runners"]]
+                if worker["since_ms"] > since and sorted(states) == ["failed", "up"]:
+                    return states
+            return None
 
         states = wait_until(told_anew, "the failed slot in status again")
         self.assertEqual(states.index("failed") + 1, slot)

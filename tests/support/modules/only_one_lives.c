@@ -1,18 +1,22 @@
 /*
- * A module that only one runner of a worker survives loading: the one that makes the file named by
- * ONLY_ONE_LIVES. Every other process that loads it ends there, before it is ready.
+ * A module that only one runner at a time survives loading: the one that holds the lock of the file
+ * named by ONLY_ONE_LIVES, until it dies. Every other process that loads it ends there, before it
+ * is ready.
  */
 #include "tasks/task.h"
 
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 __attribute__((constructor)) static void live_or_die(void)
 {
     const char *path = getenv("ONLY_ONE_LIVES");
+    int fd = path ? open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600) : -1;
 
-    if (path && open(path, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600) < 0)
+    /* The descriptor stays open: the lock goes with the process. */
+    if (path && (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) < 0))
         _exit(1);
 }
 
