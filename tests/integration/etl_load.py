@@ -163,7 +163,9 @@ class Loading(Case):
             self.assertEqual(self.load_raw("--wait", "0.1", "--chunk-size", "500000", SAMPLE).returncode, 6)
         self.start_worker()
         report = self.load("--chunk-size", "500000", SAMPLE)
-        self.assertEqual(report["inserted"], report["rows"])
+        # The worker may have stored some chunks before this load began; they count as duplicates then.
+        self.assertLessEqual(report["inserted"], report["rows"])
+        self.assertEqual(report["rows"], report["lines"] - report["quarantined"])
         self.assertEqual(self.ask("SELECT count(*), sum(inserted) FROM ledger"), [(report["jobs"], report["rows"])])
         self.assertTrue(self.verify(SAMPLE)["clean"])
 
