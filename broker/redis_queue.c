@@ -221,6 +221,9 @@ static void fetched(void *owner, struct redis_request *r, const redisReply *repl
     b->first_queue = (b->first_queue + 1) % b->queues_len;
     if (n) {
         b->rang_in_vain = false;
+        /* The bell has rung and is not armed: what is left is for the next credit, not for the
+         * tick. */
+        b->dry = false;
         redis_fetch(b);
     } else {
         b->dry = true;

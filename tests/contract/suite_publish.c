@@ -55,6 +55,28 @@ static void credit_bounds_deliveries(struct contract_env *env)
     assert_int_equal(total(worker, "waiting"), 2);
 }
 
+/* A bell that rang once must not be needed again for what is left: a tick for each would take 30 s.
+ */
+static void what_is_left_needs_no_bell(struct contract_env *env)
+{
+    struct peer *p = peer_open(env, "w", 1);
+    int64_t before_ms;
+
+    broker_credit(p->b, 1);
+    assert_false(peer_sees(p, BROKER_DELIVERED, ANY_TAG, 100));
+    for (int i = 0; i < 31; i++)
+        put(p, "celery", "x");
+    before_ms = clock_mono_ms(env->clock);
+    for (int i = 0; i < 31; i++) {
+        /* The first comes with the credit that waited for the bell. */
+        struct seen s = i ? take(p) : peer_expect(p, BROKER_DELIVERED, ANY_TAG);
+
+        finish_ok(p, &s);
+        seen_free(&s);
+    }
+    assert_true(clock_mono_ms(env->clock) - before_ms < 15000);
+}
+
 static void two_workers_never_get_the_same(struct contract_env *env)
 {
     struct peer *a = peer_open(env, "a", 1), *b = peer_open(env, "b", 1);
@@ -203,6 +225,7 @@ const struct contract_row suite_publish[] = {
     {"delivered in order", delivered_in_order},
     {"bytes are kept", bytes_are_kept},
     {"credit bounds deliveries", credit_bounds_deliveries},
+    {"what is left needs no bell", what_is_left_needs_no_bell},
     {"two workers never get the same", two_workers_never_get_the_same},
     {"a token makes a resend idempotent", a_token_makes_a_resend_idempotent},
     {"lower priority numbers go first", lower_priority_numbers_go_first},
