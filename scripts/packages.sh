@@ -5,7 +5,7 @@
 packages_build=(
     gcc libc6-dev cmake ninja-build pkg-config
     libhiredis-dev librabbitmq-dev libjansson-dev libsqlite3-dev libevent-dev
-    zlib1g-dev libxxhash-dev nettle-dev
+    zlib1g-dev libxxhash-dev nettle-dev libssl-dev libcurl4-openssl-dev
 )
 
 # To run the main job beside what the build brought.

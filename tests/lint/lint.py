@@ -25,8 +25,11 @@ WORKER_OF_TASKS = {"tasks/task.h", "tasks/builtin.h"}
 # A library's header: the files that may include it, as a pattern of the path.
 BELONGS_TO = {
     "hiredis": r"broker/redis",
-    "amqp": r"broker/amqp",
-    "rabbitmq-c": r"broker/amqp",
+    "amqp": r"broker/amqp_lib\.h",
+    "amqp_framing": r"broker/amqp_lib\.h",
+    "amqp_ssl_socket": r"broker/amqp_lib\.h",
+    "amqp_tcp_socket": r"broker/amqp_lib\.h",
+    "rabbitmq-c": r"broker/amqp_lib\.h",
     "sqlite3.h": r"broker/sqlite|tasks/etl_",
     "event2": r"worker/|broker/redis|broker/amqp",
 }
