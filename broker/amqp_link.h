@@ -1,0 +1,140 @@
+/*
+ * amqp_link.h - one live AMQP 0-9-1 connection that never blocks its process.
+ *
+ * Purpose: everything between "the login succeeded" (amqp_dial.h) and "a message arrived": frames
+ * out, frames in, channels, remote calls, publisher confirms, heartbeats. It knows AMQP, not jobs.
+ *
+ * Model: librabbitmq encodes and decodes; the bytes are sent by us. A method or a message is
+ * appended to the output buffer as frames and sent with MSG_DONTWAIT when the link is pumped;
+ * nothing ever waits for the socket, because librabbitmq 0.11's own publish can wait for ever
+ * (a zero timeout that means "infinite", fixed in 0.14). Input is drained with
+ * amqp_simple_wait_frame_noblock until it reports a timeout: the library reads up to 128 KiB ahead,
+ * and what it holds never makes the descriptor readable again. Frames are assembled to messages per
+ * channel. The library's own heartbeats are off (they are sent with its blocking send); the link
+ * sends one whenever nothing was written for half the interval and gives the connection up when
+ * nothing was read for two intervals.
+ *
+ * A remote call (declare, bind, qos, consume, get, cancel, ...) is written at once and answered
+ * later by its callback, in order per channel. When the server closes the channel, every
+ * outstanding call of it gets the server's text, the owner's on_channel_closed is called, and the
+ * channel can be opened again. When the connection ends, every call gets it, then on_down is
+ * called once; the link is then dead and can only be closed. Callbacks run inside link_pump only,
+ * never inside a function that submits; they may submit, but not close the link.
+ *
+ * Flow: link_backlog tells how many bytes wait. During connection.blocked (a memory or disk alarm)
+ * the server reads nothing: bytes are kept and go out when it is lifted. A broker that stopped
+ * altogether shows as missing heartbeats. TCP_USER_TIMEOUT is the last resort.
+ *
+ * Confirms: after link_confirm_select every published message gets a sequence number (1, 2, ...
+ * per channel); on_confirm is told each number exactly once, multiple acks spread out, with
+ * whether the server took it. A mandatory message without a queue is told by on_returned before its
+ * confirm.
+ *
+ * Ownership: bytes and tables are copied at submit. What a callback gets is borrowed for its
+ * duration. Fork rule: made after fork, one process, one thread (dialing has its own thread, which
+ * is gone when the link starts).
+ */
+#ifndef BROKER_AMQP_LINK_H
+#define BROKER_AMQP_LINK_H
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "base/slice.h"
+#include "broker/amqp_lib.h"
+
+#include <poll.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct amqp_link;
+
+/* A message that came: by basic.deliver, basic.get-ok or basic.return. */
+struct amqp_incoming {
+    int channel;
+    struct slice consumer_tag; /* deliver only */
+    uint64_t delivery_tag;
+    bool redelivered;
+    struct slice exchange;
+    struct slice routing_key;
+    const amqp_basic_properties_t *properties;
+    struct slice body;
+    uint32_t left;      /* get-ok only: messages left in the queue */
+    int reply_code;     /* return only: 312 no route, 313 no consumers */
+    struct slice reply; /* return only: the server's text */
+};
+
+/* The answer to a call. method is the reply (amqp_queue_declare_ok_t, ...) or NULL when it failed;
+ * why is then ERR_RECONNECT (connection gone) or says what the server refused: why->number... the
+ * AMQP reply code is in `code` (404, 405, 406, 403, 530, 540; 0 when it is none of the server's).
+ * message is set for basic.get with get-ok. */
+struct amqp_answer {
+    const amqp_method_t *method;
+    const struct amqp_incoming *message;
+    int code;
+    const struct err *why;
+};
+typedef void amqp_answered_fn(void *owner, void *context, uint64_t number,
+                              const struct amqp_answer *answer);
+
+struct amqp_link_events {
+    void (*on_delivered)(void *owner, struct amqp_link *l, const struct amqp_incoming *in);
+    void (*on_returned)(void *owner, struct amqp_link *l, const struct amqp_incoming *in,
+                        uint64_t sequence); /* 0: not known */
+    void (*on_confirm)(void *owner, struct amqp_link *l, int channel, uint64_t sequence, bool ok);
+    void (*on_cancelled)(void *owner, struct amqp_link *l, int channel,
+                         struct slice consumer_tag); /* the queue was deleted */
+    void (*on_blocked)(void *owner, struct amqp_link *l, bool blocked, struct slice reason);
+    void (*on_channel_closed)(void *owner, struct amqp_link *l, int channel, int code,
+                              const struct err *why);
+    void (*on_down)(void *owner, struct amqp_link *l, const struct err *why);
+};
+
+/* Takes a logged-in connection. name is for logs ("consume", "publish", "ledger"). heartbeat_s as
+ * agreed at login (0: none). NULL on error, the connection is then closed. */
+struct amqp_link *link_start(amqp_connection_state_t taken, int heartbeat_s, const char *name,
+                             void *owner, const struct amqp_link_events *events,
+                             const struct clock *clock, const struct log *log, struct err *e);
+
+/* Closes at once: sends connection.close if it can without waiting, frees. No callback is called.
+ * NULL is a no-op. */
+void link_close(struct amqp_link *l);
+
+bool link_is_up(const struct amqp_link *l);
+bool link_is_blocked(const struct amqp_link *l);
+size_t link_backlog(const struct amqp_link *l);
+uint32_t link_frame_max(const struct amqp_link *l);
+/* A text of the server's properties ("product", "version", "cluster_name"), or "". */
+const char *link_server(const struct amqp_link *l, const char *property);
+
+void link_poll_wants(const struct amqp_link *l, struct pollfd *fd);
+int64_t link_deadline(const struct amqp_link *l);
+/* Sends, receives, calls back, keeps the heartbeat. Also after a call that only submitted, to send
+ * soon (many submits, one send). */
+void link_pump(struct amqp_link *l);
+
+/* Channels are small numbers from 1 chosen by the owner. Everything below is -1 with an error
+ * (ERR_RECONNECT) when the link is down, or when out of memory; nothing was then written. */
+int link_open_channel(struct amqp_link *l, int channel, struct err *e);
+/* Writes any synchronous method (amqp_queue_declare_t with AMQP_QUEUE_DECLARE_METHOD, ...); its
+ * reply brings the callback. context and number come back in it. */
+int link_call(struct amqp_link *l, int channel, amqp_method_number_t id, const void *decoded,
+              amqp_answered_fn *answered, void *context, uint64_t number, struct err *e);
+/* Writes a method that has no reply (basic.ack, basic.nack, basic.reject). */
+int link_tell(struct amqp_link *l, int channel, amqp_method_number_t id, const void *decoded,
+              struct err *e);
+int link_confirm_select(struct amqp_link *l, int channel, struct err *e);
+/* sequence is the number that on_confirm will tell; 0 without confirm_select. */
+int link_publish(struct amqp_link *l, int channel, struct slice exchange, struct slice routing_key,
+                 bool mandatory, const amqp_basic_properties_t *properties, struct slice body,
+                 uint64_t *sequence, struct err *e);
+int link_ack(struct amqp_link *l, int channel, uint64_t delivery_tag, bool multiple,
+             struct err *e);
+
+/* bytes of a slice as the library's, and back; borrowed. */
+static inline amqp_bytes_t amqp_bytes_of(struct slice s)
+{
+    return (amqp_bytes_t){.len = s.len, .bytes = (void *)s.ptr};
+}
+
+#endif
