@@ -1,0 +1,107 @@
+/*
+ * amqp_record.h - the binary records of the two streams: layout, reading, writing; pure.
+ *
+ * Purpose: celeriac.ledger holds claims, celeriac.results holds how jobs ended. Both are read by
+ * every dispatcher at tens of thousands of records per second, so a record is a fixed head in
+ * little endian followed by its texts, and is read without copying.
+ *
+ * Model of a ledger record, 64 bytes of head:
+ *   0 version | 1 kind | 2 flags (2, 0) | 4 window_s (4) | 8 prev (8) | 16 now_ms (8) | 24 host (8)
+ *   | 32 nonce (8) | 40 key (16) | 56 id_len (2) | 58 nothing (2) | 60 doc_len (4) | id | doc
+ * and of a result record, 48 bytes:
+ *   0 version | 1 outcome | 2 flags (2) | 4 retries (4) | 8 now_ms (8) | 16 host (8) | 24 nonce (8)
+ *   | 32 id_len (2) | 34 nothing (2) | 36 doc_len (4) | 40 count (4) | 44 nothing (4) | id | doc
+ *
+ * Invariants: a record's length is exactly head + id_len + doc_len. Reading refuses (false) what is
+ * shorter or longer, of another version or kind, or stamped outside the years 1970 to 2100; it
+ * never reads beyond its bytes. Who refuses a record skips it and counts it; all do so alike. The
+ * bytes that are named "nothing" are written as 0 and not looked at. Texts of what was read are
+ * borrowed from the bytes. Fork rule: none, it holds no state.
+ */
+#ifndef BROKER_AMQP_RECORD_H
+#define BROKER_AMQP_RECORD_H
+
+#include "base/buf.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define AMQP_RECORD_VERSION   1
+#define AMQP_RECORD_ID_MAX    1024
+#define AMQP_RECORD_NONE      (-1)            /* prev: nobody owns the key */
+#define AMQP_RECORD_STAMP_MAX 4102444800000LL /* 2100-01-01: no clock that works says more */
+
+#define AMQP_CLAIM_HEAD  64
+#define AMQP_RESULT_HEAD 48
+
+/* xxHash-128 in its canonical byte order. */
+struct amqp_key {
+    unsigned char bytes[16];
+};
+
+/* The key of a dedup text, whatever its length. */
+struct amqp_key amqp_key_of(struct slice text);
+
+enum amqp_claim_kind {
+    AMQP_CLAIM = 1,     /* key, prev, window_s, id: I want to be the owner */
+    AMQP_CLAIM_ALIVE,   /* this host lives */
+    AMQP_CLAIM_HELD,    /* as a claim: its owner says again that it owns since offset prev */
+    AMQP_CLAIM_DONE,    /* as a claim, and doc: the owner since prev has finished */
+    AMQP_CLAIM_RELEASE, /* key, prev: the owner since prev gives the key back */
+    AMQP_CLAIM_SYNC     /* whoever sees his own has seen all before it */
+};
+
+struct amqp_claim_record {
+    enum amqp_claim_kind kind;
+    uint32_t window_s; /* how long a done key is remembered, from done on, in log time */
+    int64_t prev;      /* log offset of the owner's record that this one builds on, or
+                          AMQP_RECORD_NONE */
+    int64_t now_ms;    /* the publisher's stamp: amqp_ledger_stamp() */
+    uint64_t host;     /* random for each dispatcher that starts */
+    uint64_t nonce;    /* the publisher's own number for this record */
+    struct amqp_key key;
+    struct slice id;  /* task id */
+    struct slice doc; /* done: the result document, or nothing */
+};
+
+enum amqp_result_outcome {
+    AMQP_RESULT_SUCCEEDED = 1,
+    AMQP_RESULT_FAILED,    /* FAILURE or REVOKED */
+    AMQP_RESULT_CONTINUES, /* RETRY: a follow-up with another number of retries goes on */
+    AMQP_RESULT_DEAD,      /* buried; doc is the FAILURE, if one is to be stored */
+    AMQP_RESULT_STATE,     /* STARTED, progress: counts nowhere, decides nothing */
+    AMQP_RESULT_FORGOTTEN, /* the stored result of the id is to be forgotten */
+    AMQP_RESULT_REVIVED,   /* a dead one was sent again: (id, retries) may end once more */
+    AMQP_RESULT_PURGED,    /* count messages were removed from a queue; counted as failed */
+    AMQP_RESULT_REMOVED,   /* count dead ones were removed */
+    AMQP_RESULT_SYNC       /* barrier, as in the ledger: host and nonce say whose */
+};
+
+enum amqp_result_flags {
+    AMQP_RESULT_READY = 1 << 0,  /* doc is of a ready state */
+    AMQP_RESULT_UNTOLD = 1 << 1, /* counts and decides, but doc is to be stored for nobody */
+    AMQP_RESULT_AGAIN = 1 << 2   /* written by a run that was itself under suspicion */
+};
+
+struct amqp_result_record {
+    enum amqp_result_outcome outcome;
+    uint16_t flags;
+    uint32_t retries;
+    uint32_t count; /* of PURGED and REMOVED */
+    int64_t now_ms;
+    uint64_t host;
+    uint64_t nonce;
+    struct slice id;
+    struct slice doc; /* the result document, or nothing */
+};
+
+/* Appends; a failed allocation, an id over AMQP_RECORD_ID_MAX or a doc over 4 GiB sets
+ * out->failed. */
+void amqp_claim_write(struct buf *out, const struct amqp_claim_record *r);
+void amqp_result_write(struct buf *out, const struct amqp_result_record *r);
+
+/* False: not such a record; r is then undefined. */
+bool amqp_claim_read(struct amqp_claim_record *r, struct slice bytes);
+bool amqp_result_read(struct amqp_result_record *r, struct slice bytes);
+
+#endif
