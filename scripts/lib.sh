@@ -47,8 +47,7 @@ packages_install()
         return 1
     }
     # shellcheck disable=SC2086  # one word per package
-    as_root env DEBIAN_FRONTEND=noninteractive \
-        apt-get install -q -y --no-install-recommends $missing >&2
+    as_root "${BASH_SOURCE[0]%/*}/apt-install" $missing >&2
 }
 
 # build_tree DIR TARGET -D...: configures and builds; TARGET `all` is everything.

@@ -14,7 +14,7 @@ packages_run=(python3)
 # To run every test: servers, peers, checkers, the fuzzer's compiler.
 packages_test=(
     g++ libcmocka-dev
-    python3 python3-celery python3-redis redis-server redis-tools
+    python3 python3-celery python3-redis redis-server redis-tools rabbitmq-server
     valgrind libc6-dbg
     clang libclang-rt-dev
 )
