@@ -30,6 +30,8 @@ struct broker_ops {
     int (*release)(struct broker *b, const struct broker_release *v, size_t n, struct err *e);
     int (*bury)(struct broker *b, const struct broker_bury *v, size_t n, struct err *e);
     int (*store)(struct broker *b, const struct broker_store *v, size_t n, struct err *e);
+    /* NULL without BROKER_CAP_CLAIMS */
+    int (*claim)(struct broker *b, const struct broker_claim *v, size_t n, struct err *e);
     int (*ask)(struct broker *b, const struct broker_ask *ask, struct err *e);
     int (*announce)(struct broker *b, struct slice json, int64_t ttl_ms, struct err *e);
 

@@ -254,6 +254,16 @@ static int check_message(const struct broker *b, const struct broker_message *m,
     return 0;
 }
 
+static int check_key(struct slice key, int64_t window_ms, struct err *e)
+{
+    if (key.len == 0 || key.len > BROKER_KEY_MAX)
+        return err_set(e, ERR_USAGE, "a dedup key of %zu bytes: 1 to %d are allowed", key.len,
+                       BROKER_KEY_MAX);
+    if (window_ms <= 0)
+        return err_set(e, ERR_USAGE, "a dedup window of %lld ms", (long long)window_ms);
+    return 0;
+}
+
 /* A job that goes on must go on in one message, and only then: else the totals do not add up. */
 static int check_finish(const struct broker *b, const struct broker_finish *f, struct err *e)
 {
@@ -269,7 +279,19 @@ static int check_finish(const struct broker *b, const struct broker_finish *f, s
     if (continuing != (f->outcome == BROKER_JOB_CONTINUES))
         return err_set(e, ERR_BUG, "a finish with outcome %d has %zu follow-ups that continue it",
                        (int)f->outcome, continuing);
-    return 0;
+    if (f->duplicate && f->outcome != BROKER_JOB_SUCCEEDED)
+        return err_set(e, ERR_BUG, "a finish with outcome %d cannot be a duplicate",
+                       (int)f->outcome);
+    return f->dedup_key.len ? check_key(f->dedup_key, f->dedup_window_ms, e) : 0;
+}
+
+static int check_claim(const struct broker_claim *c, struct err *e)
+{
+    if (check_tag(c->tag, e) != 0)
+        return -1;
+    if (c->id.len == 0)
+        return err_set(e, ERR_USAGE, "a claim without a task id");
+    return check_key(c->key, c->window_ms, e);
 }
 
 /* --- ops --- */
@@ -318,7 +340,8 @@ int broker_release(struct broker *b, const struct broker_release *v, size_t n, s
 int broker_bury(struct broker *b, const struct broker_bury *v, size_t n, struct err *e)
 {
     for (size_t i = 0; i < n; i++) {
-        if (check_tag(v[i].tag, e) != 0)
+        if (check_tag(v[i].tag, e) != 0 ||
+            (v[i].dedup_key.len && check_key(v[i].dedup_key, 1, e) != 0))
             return -1;
     }
     return n ? b->ops->bury(b, v, n, e) : 0;
@@ -333,6 +356,17 @@ int broker_store(struct broker *b, const struct broker_store *v, size_t n, struc
             return err_set(e, ERR_USAGE, "a result without an id");
     }
     return n ? b->ops->store(b, v, n, e) : 0;
+}
+
+int broker_claim(struct broker *b, const struct broker_claim *v, size_t n, struct err *e)
+{
+    if (!(b->ops->caps & BROKER_CAP_CLAIMS))
+        return err_set(e, ERR_USAGE, "this broker keeps no dedup keys: send the job without one");
+    for (size_t i = 0; i < n; i++) {
+        if (check_claim(&v[i], e) != 0)
+            return -1;
+    }
+    return n ? b->ops->claim(b, v, n, e) : 0;
 }
 
 int broker_ask(struct broker *b, const struct broker_ask *given, struct err *e)

@@ -32,6 +32,11 @@
  *  8. A lease that is not renewed returns the message (at the front of its queue) after lease_ms at
  * the latest plus one tick.
  *  9. totals: published = succeeded + failed + dead + waiting + delayed + leased, at every instant.
+ *  10. Of all deliveries that claim one key at most one holds it at any instant, and the finish or
+ * bury of the one that holds it settles the claim in its own atomic step: SUCCEEDED (and whatever
+ * finds a stored SUCCESS) makes it done for the window, counted from then on the broker's clock;
+ * FAILED and bury give the key up; CONTINUES keeps it for that job until its follow-up's time plus
+ * lease_ms.
  *
  * Decided where backends could differ:
  *  - Queues are served round robin: successive fetches begin with successive queues, none starves.
@@ -50,6 +55,14 @@
  *  - With several finishes, publishes or releases in one call each item succeeds or fails alone.
  *  - An announcement is news, not data: it may be lost, is never waited for, counts nowhere and
  * wakes nobody.
+ *  - A claim has no renewal of its own: it names its delivery, and holds as long as that delivery
+ * is leased. Then (released, expired, taken over, vanished) whoever claims next has it. What a
+ * retry keeps is for that job alone until its time is over. So a job takes its claim again after a
+ * redelivery; one that lost both lease and claim finds out by REFUSED.
+ *  - Two deliveries of one job id (a message sent twice) exclude one another like two jobs, except
+ * where a backend cannot see whether the first is still leased: there the same id may always take
+ * it again.
+ *  - A finish or bury whose delivery does not hold the key it names leaves that key alone.
  *
  * Ownership: items are borrowed during the call. What an event points to is borrowed until the next
  * call on the same broker. Fork rule: open after fork, use in one process and one thread. Errors of
@@ -79,7 +92,8 @@ enum broker_caps {
     BROKER_CAP_PRIORITY = 1 << 3,
     BROKER_CAP_PEEK = 1 << 4,
     BROKER_CAP_RESULTS = 1 << 5,
-    BROKER_CAP_DURABLE = 1 << 6 /* outlives the processes that use it */
+    BROKER_CAP_DURABLE = 1 << 6, /* outlives the processes that use it */
+    BROKER_CAP_CLAIMS = 1 << 7   /* broker_claim; without it that op is refused (ERR_USAGE) */
 };
 
 struct broker_config {
@@ -133,6 +147,10 @@ struct broker_finish {
     int64_t result_expires_ms;              /* 0: the configured default; negative: never */
     const struct broker_message *followups; /* borrowed; their tags are ignored */
     size_t followups_len;
+    struct slice dedup_key;  /* of the claim that this delivery holds, or {NULL,0} */
+    int64_t dedup_window_ms; /* with a key: how long a success is remembered; above 0 */
+    bool duplicate; /* SUCCEEDED only: another job's success stands for this one. Counted under
+                       succeeded and duplicates; FINISHED then has BROKER_DUPLICATE */
 };
 
 /* A state that is not final, stored and announced while the receipt still holds; dropped in silence
@@ -166,7 +184,29 @@ struct broker_bury {
     struct slice
         result_id; /* as in broker_finish: a FAILURE to store in the same step, or {NULL,0} */
     struct slice result;
+    struct slice dedup_key; /* of the claim that this delivery holds and gives up, or {NULL,0} */
 };
+
+/*
+ * The right to run the job that a key stands for, asked for before it runs. The answer is one
+ * BROKER_CLAIMED event with the item's tag and
+ *   BROKER_WON        this delivery holds the key now: run the job, finish settles the claim
+ *   BROKER_DUPLICATE  done inside its window: event.id is the task id that succeeded, event.data
+ * its result document as it is stored now, {NULL,0} when there is none any more neither the
+ * delivery of event.id holds the key or its retry is due: ask again later or BROKER_REFUSED when
+ * the lease behind the receipt is gone. Asking again under the same receipt is safe: the holder
+ * wins again.
+ */
+struct broker_claim {
+    uint64_t tag;
+    struct broker_receipt receipt;
+    struct slice key;  /* BROKER_KEY_MAX bytes at most, any bytes */
+    struct slice id;   /* task id of the delivery; not empty */
+    int64_t window_ms; /* above 0, as in the finish that may follow; for brokers that must know
+                          beforehand how long they will be asked to remember */
+};
+
+#define BROKER_KEY_MAX 512
 
 /* A result written without a delivery (result backend elsewhere; client-side states). SUCCESS is
  * never overwritten. */
@@ -229,22 +269,24 @@ enum broker_event_kind {
     BROKER_FINISHED,  /* tag; flags BROKER_DUPLICATE */
     BROKER_RELEASED,  /* tag */
     BROKER_BURIED,    /* tag */
-    BROKER_REFUSED,   /* tag of a finish, release or bury whose lease was lost */
+    BROKER_REFUSED,   /* tag of a finish, release, bury or claim whose lease was lost */
     BROKER_STORED,    /* tag of a store */
     BROKER_RESULT,    /* tag of a get or watch; data = document, {NULL,0} when there is none */
     BROKER_FORGOTTEN, /* tag of a forget */
     BROKER_ANSWER,    /* tag of an ask; data = JSON, terminated behind its end */
     BROKER_FAILED, /* tag of any item that was not done (or, with ERR_RECONNECT, perhaps done): err
                       says why */
-    BROKER_LOST, /* receipt: the lease is gone (expired, taken over, connection generation over) */
-    BROKER_STATE /* flags BROKER_UP, or down with err (ERR_RECONNECT: it tries again by itself;
-                    ERR_OPERATOR: it needs help) */
+    BROKER_LOST,  /* receipt: the lease is gone (expired, taken over, connection generation over) */
+    BROKER_STATE, /* flags BROKER_UP, or down with err (ERR_RECONNECT: it tries again by itself;
+                     ERR_OPERATOR: it needs help) */
+    BROKER_CLAIMED /* tag of a claim; flags BROKER_WON, BROKER_DUPLICATE or none; id, data */
 };
 
 enum broker_event_flags {
     BROKER_REDELIVERED = 1 << 0,
     BROKER_DUPLICATE = 1 << 1,
-    BROKER_UP = 1 << 2
+    BROKER_UP = 1 << 2,
+    BROKER_WON = 1 << 3
 };
 
 struct broker_event {
@@ -255,6 +297,7 @@ struct broker_event {
     struct broker_receipt receipt;
     struct slice queue;
     struct slice data;
+    struct slice id; /* of CLAIMED: the task id that holds the key or succeeded */
     const struct err *err;
 };
 
@@ -292,6 +335,7 @@ int broker_finish(struct broker *b, const struct broker_finish *v, size_t n, str
 int broker_release(struct broker *b, const struct broker_release *v, size_t n, struct err *e);
 int broker_bury(struct broker *b, const struct broker_bury *v, size_t n, struct err *e);
 int broker_store(struct broker *b, const struct broker_store *v, size_t n, struct err *e);
+int broker_claim(struct broker *b, const struct broker_claim *v, size_t n, struct err *e);
 int broker_ask(struct broker *b, const struct broker_ask *ask, struct err *e);
 
 /* Says that the config's node lives: json, one JSON object, is told by BROKER_ASK_NODES until

@@ -46,7 +46,8 @@ static struct slice keep(char **to, struct slice from)
 
 void event_queue_push(struct event_queue *q, const struct broker_event *event)
 {
-    struct event_node *node = malloc(sizeof(*node) + event->queue.len + event->data.len + 1);
+    struct event_node *node =
+        malloc(sizeof(*node) + event->queue.len + event->data.len + event->id.len + 1);
     char *to;
 
     if (!node) {
@@ -57,7 +58,8 @@ void event_queue_push(struct event_queue *q, const struct broker_event *event)
     node->next = NULL;
     node->event = *event;
     node->event.queue = keep(&to, event->queue);
-    node->event.data = keep(&to, event->data);
+    node->event.id = keep(&to, event->id);
+    node->event.data = keep(&to, event->data); /* last: answers end with a NUL behind them */
     *to = '\0';
     if (event->err) {
         node->err = *event->err;

@@ -145,9 +145,31 @@ static void count_outcome(struct answer_totals *totals, enum broker_outcome outc
     totals->retried += !duplicate && outcome == BROKER_JOB_CONTINUES;
 }
 
+/* A job that has its SUCCESS is done, whatever this run of it says. */
+static void settle_key(struct memory *m, const struct memory_job *job,
+                       const struct broker_finish *f, bool succeeded)
+{
+    int64_t until = now_of(m);
+
+    if (succeeded || f->outcome == BROKER_JOB_SUCCEEDED) {
+        memory_claim_settle(m->store, job->fence, f->dedup_key, MEMORY_CLAIM_DONE,
+                            until + f->dedup_window_ms);
+        return;
+    }
+    for (size_t i = 0; i < f->followups_len; i++) {
+        if (f->followups[i].continues && f->followups[i].not_before_ms > until)
+            until = f->followups[i].not_before_ms;
+    }
+    memory_claim_settle(m->store, job->fence, f->dedup_key,
+                        f->outcome == BROKER_JOB_CONTINUES ? MEMORY_CLAIM_KEPT
+                                                           : MEMORY_CLAIM_GIVEN_UP,
+                        until + m->lease_ms);
+}
+
 static void finish_job(struct memory *m, struct memory_job *job, const struct broker_finish *f)
 {
     struct memory_job **followups = make_followups(m, f);
+    bool duplicate;
     int stored = 0;
 
     if (followups && f->result_id.len)
@@ -162,10 +184,12 @@ static void finish_job(struct memory *m, struct memory_job *job, const struct br
     if (!followups || stored < 0) {
         fail_nomem(m, f->tag);
     } else {
-        count_outcome(&m->store->totals, f->outcome, stored == 1);
+        duplicate = stored == 1 || f->duplicate;
+        count_outcome(&m->store->totals, f->outcome, duplicate);
+        settle_key(m, job, f, stored == 1);
         memory_job_take(m->store, job);
         memory_job_free(job);
-        event_queue_done(&m->events, BROKER_FINISHED, f->tag, stored == 1 ? BROKER_DUPLICATE : 0);
+        event_queue_done(&m->events, BROKER_FINISHED, f->tag, duplicate ? BROKER_DUPLICATE : 0);
     }
     free(followups);
 }
@@ -252,6 +276,7 @@ static void bury_job(struct memory *m, struct memory_job *job, const struct brok
         fail_nomem(m, bury->tag);
         return;
     }
+    memory_claim_settle(m->store, job->fence, bury->dedup_key, MEMORY_CLAIM_GIVEN_UP, 0);
     memory_job_take(m->store, job);
     memory_job_bury(m->store, job, bury->grave, now_of(m));
     m->store->totals.dead++;
@@ -269,6 +294,30 @@ static int memory_bury(struct broker *b, const struct broker_bury *v, size_t n, 
 
         if (job)
             bury_job(m, job, &v[i]);
+    }
+    return 0;
+}
+
+/* --- keys --- */
+
+static int memory_claim_op(struct broker *b, const struct broker_claim *v, size_t n, struct err *e)
+{
+    struct memory *m = from(b);
+
+    (void)e;
+    memory_tick(m->store, now_of(m));
+    for (size_t i = 0; i < n; i++) {
+        struct broker_event event = {.kind = BROKER_CLAIMED, .tag = v[i].tag};
+
+        if (!held(m, &v[i].receipt, v[i].tag))
+            continue;
+        if (memory_claim_take(m->store, &v[i], now_of(m), &event) != 0) {
+            fail_nomem(m, v[i].tag);
+            continue;
+        }
+        if (event.flags & BROKER_DUPLICATE)
+            event.data = memory_result_doc(m->store, event.id, now_of(m));
+        event_queue_push(&m->events, &event);
     }
     return 0;
 }
@@ -474,7 +523,7 @@ static void memory_close(struct broker *b, bool release_leases)
 static const struct broker_ops memory_ops = {
     .name = "memory",
     .caps = BROKER_CAP_ATOMIC_FINISH | BROKER_CAP_LEASES | BROKER_CAP_DELAY | BROKER_CAP_PRIORITY |
-            BROKER_CAP_PEEK | BROKER_CAP_RESULTS,
+            BROKER_CAP_PEEK | BROKER_CAP_RESULTS | BROKER_CAP_CLAIMS,
     .close = memory_close,
     .pollset = memory_pollset,
     .deadline = memory_deadline,
@@ -487,6 +536,7 @@ static const struct broker_ops memory_ops = {
     .release = memory_release,
     .bury = memory_bury,
     .store = memory_store_op,
+    .claim = memory_claim_op,
     .ask = memory_ask_op,
     .announce = memory_announce,
     .result_get = memory_get,

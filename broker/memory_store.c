@@ -114,6 +114,7 @@ static void free_store(struct memory_store *store)
         store->token_head = token->next;
         free_token(token);
     }
+    memory_claim_free(store);
     memory_node_free(store);
     memory_result_free(store);
     free(store->name);

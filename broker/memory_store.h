@@ -5,10 +5,10 @@
  * one of its queue's four priority lists (waiting), the store's delayed list (by time), the store's
  * leased list (by deadline), or one of its queue's two graves. The leased ones are also found by
  * their fence, which is the receipt. A result cell exists while it has a document or somebody
- * watches it. Invariants: counts of a queue equal the lengths of its lists; totals change in the
- * same function that moves the job. Ownership: the store owns jobs, queues, tokens and cells; a
- * broker owns its events. Fork rule: as broker.h; a store is shared by brokers of one process and
- * one thread.
+ * watches it. A claim names its holder by the fence, so it holds while that lease does. Invariants:
+ * counts of a queue equal the lengths of its lists; totals change in the same function that moves
+ * the job. Ownership: the store owns jobs, queues, tokens and cells; a broker owns its events. Fork
+ * rule: as broker.h; a store is shared by brokers of one process and one thread.
  */
 #ifndef BROKER_MEMORY_STORE_H
 #define BROKER_MEMORY_STORE_H
@@ -84,6 +84,20 @@ struct memory_node {
     int64_t until_ms;
 };
 
+/* Who may run what a key stands for, or ran it. */
+struct memory_claim {
+    struct memory_claim *prev; /* a ring: the sweep looks at each in turn */
+    struct memory_claim *next;
+    struct slice key; /* owned */
+    struct slice id;  /* owned: task id of the holder, or of the first that succeeded */
+    bool done;
+    uint64_t fence;   /* the holder's delivery */
+    int64_t until_ms; /* done: end of the window; else what a retry keeps, 0 for nothing */
+};
+
+/* What the end of a delivery means for the key it holds. */
+enum memory_settled { MEMORY_CLAIM_DONE, MEMORY_CLAIM_KEPT, MEMORY_CLAIM_GIVEN_UP };
+
 struct memory_store {
     struct memory_store *next; /* in the list of named stores */
     char *name;                /* "" for a private one */
@@ -95,6 +109,8 @@ struct memory_store {
     void *by_fence; /* tsearch(3) trees: struct memory_job, memory_cell, memory_token */
     void *cells;
     void *tokens;
+    void *claims;                    /* likewise: struct memory_claim */
+    struct memory_claim *next_claim; /* in the ring, to be looked at; NULL: there is none */
     struct memory_token *token_head; /* oldest first */
     struct memory_token *token_tail;
     uint64_t last_fence;
@@ -173,6 +189,16 @@ int memory_node_put(struct memory_store *store, struct slice node, struct slice 
 void memory_node_remove(struct memory_store *store, struct slice node);
 void memory_node_sweep(struct memory_store *store, int64_t now_ms);
 void memory_node_free(struct memory_store *store);
+
+/* memory_claim.c */
+/* Answers by the flags and the id (borrowed from the store until its next call) of *event. -1 when
+ * out of memory. */
+int memory_claim_take(struct memory_store *store, const struct broker_claim *claim, int64_t now_ms,
+                      struct broker_event *event);
+/* No more than its sense: a key that this delivery does not hold is left alone. */
+void memory_claim_settle(struct memory_store *store, uint64_t fence, struct slice key,
+                         enum memory_settled how, int64_t until_ms);
+void memory_claim_free(struct memory_store *store);
 
 /* memory_ask.c */
 void memory_ask(struct memory *broker, const struct broker_ask *ask, struct buf *out);

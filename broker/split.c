@@ -1,6 +1,9 @@
 /*
  * split.c - jobs at one broker, results at another or nowhere.
  *
+ * Keys are claimed at `jobs`, where the leases are; the document that a duplicate gets is then
+ * asked of `results`.
+ *
  * Model: a finish or bury with a result is kept whole (struct pending) while its result is stored
  * at `results`; when that is confirmed the rest is done at `jobs` under the receipt's fence. Our
  * own tags carry BROKER_TAG_RESERVED and the address of the pending item, so events find it in one
@@ -36,7 +39,7 @@ struct split {
     bool said_up;
 };
 
-/* A finish or bury under way. Everything it points to stands behind it in the same block. */
+/* A finish, bury or claim under way. Everything it points to stands behind it in the same block. */
 struct pending {
     struct pending *prev;
     struct pending *next;
@@ -45,6 +48,7 @@ struct pending {
     bool is_bury;
     struct broker_finish finish;
     struct broker_bury bury;
+    struct slice first; /* a claim: the id that succeeded */
     struct broker_message *followups;
     char *text; /* where the next copied text goes */
 };
@@ -112,7 +116,7 @@ static struct pending *pending_of(uint64_t tag)
 static struct pending *keep_finish(struct split *s, const struct broker_finish *f)
 {
     struct pending *p;
-    size_t text = 0;
+    size_t text = f->dedup_key.len;
 
     for (size_t i = 0; i < f->followups_len; i++)
         text += message_room(&f->followups[i]);
@@ -123,6 +127,7 @@ static struct pending *keep_finish(struct split *s, const struct broker_finish *
     p->finish.tag = tag_of(p);
     p->finish.result_id = p->finish.result = (struct slice){NULL, 0};
     p->finish.followups = p->followups;
+    p->finish.dedup_key = keep(p, f->dedup_key);
     for (size_t i = 0; i < f->followups_len; i++) {
         p->followups[i] = f->followups[i];
         p->followups[i].token = (struct slice){NULL, 0};
@@ -135,8 +140,8 @@ static struct pending *keep_finish(struct split *s, const struct broker_finish *
 
 static struct pending *keep_bury(struct split *s, const struct broker_bury *bury)
 {
-    struct pending *p =
-        pending_new(s, bury->tag, 0, bury->cause.len + bury->id.len + bury->task.len);
+    struct pending *p = pending_new(
+        s, bury->tag, 0, bury->cause.len + bury->id.len + bury->task.len + bury->dedup_key.len);
 
     if (!p)
         return NULL;
@@ -147,6 +152,7 @@ static struct pending *keep_bury(struct split *s, const struct broker_bury *bury
     p->bury.cause = keep(p, bury->cause);
     p->bury.id = keep(p, bury->id);
     p->bury.task = keep(p, bury->task);
+    p->bury.dedup_key = keep(p, bury->dedup_key);
     return p;
 }
 
@@ -270,10 +276,43 @@ static int split_note(struct broker *b, const struct broker_note *v, size_t n, s
     return 0;
 }
 
+/* --- the document of a duplicate --- */
+
+static void ask_for_first(struct split *s, const struct broker_event *claimed)
+{
+    struct pending *p = pending_new(s, claimed->tag, 0, claimed->id.len);
+    struct err e = ERR_INIT;
+    uint64_t tag;
+
+    if (!p) {
+        err_nomem(&e);
+        event_queue_fail(&s->events, claimed->tag, &e);
+        return;
+    }
+    p->first = keep(p, claimed->id);
+    tag = tag_of(p);
+    if (s->results->ops->result_get(s->results, &tag, &p->first, 1, &e) == 0)
+        return;
+    event_queue_fail(&s->events, p->tag, &e);
+    pending_free(s, p);
+}
+
+static void answer_claim(struct split *s, struct pending *p, struct slice doc)
+{
+    struct broker_event event = {.kind = BROKER_CLAIMED,
+                                 .flags = BROKER_DUPLICATE,
+                                 .tag = p->tag,
+                                 .id = p->first,
+                                 .data = doc};
+
+    event_queue_push(&s->events, &event);
+    pending_free(s, p);
+}
+
 /* --- events --- */
 
-/* Turns an event under our own tag into the caller's; false: it is none of the caller's business.
- */
+/* Both turn an event under our own tag into the caller's; false: it is none of the caller's
+ * business. */
 static bool translate_results(struct split *s, const struct broker_event *event)
 {
     struct pending *p = pending_of(event->tag);
@@ -282,6 +321,8 @@ static bool translate_results(struct split *s, const struct broker_event *event)
         return true;
     if (p && event->kind == BROKER_STORED) {
         end_delivery(s, p, event->flags & BROKER_DUPLICATE);
+    } else if (p && event->kind == BROKER_RESULT) {
+        answer_claim(s, p, event->data);
     } else if (p) {
         event_queue_fail(&s->events, p->tag, event->err);
         pending_free(s, p);
@@ -289,16 +330,23 @@ static bool translate_results(struct split *s, const struct broker_event *event)
     return false;
 }
 
-static void translate_jobs(struct split *s, struct broker_event *event)
+static bool translate_jobs(struct split *s, struct broker_event *event)
 {
     struct pending *p = pending_of(event->tag);
 
+    if (event->kind == BROKER_CLAIMED && event->flags & BROKER_DUPLICATE) {
+        event->data = (struct slice){NULL, 0};
+        if (s->results)
+            ask_for_first(s, event);
+        return !s->results;
+    }
     if (!(event->tag & BROKER_TAG_RESERVED))
-        return;
+        return true;
     event->tag = p->tag;
     if (event->kind == BROKER_FINISHED && p->duplicate)
         event->flags |= BROKER_DUPLICATE;
     pending_free(s, p);
+    return true;
 }
 
 /* Both must be up for one "up"; each "down" is told with its cause. */
@@ -341,8 +389,8 @@ static int poll_jobs(struct split *s, struct broker_event *events, int max)
     for (int i = 0; i < got; i++) {
         struct broker_event event = events[i];
 
-        translate_jobs(s, &event);
-        if (event.kind != BROKER_STATE || tell_state(s, &event, &s->jobs_up))
+        if (event.kind == BROKER_STATE ? tell_state(s, &event, &s->jobs_up)
+                                       : translate_jobs(s, &event))
             events[n++] = event;
     }
     return n;
@@ -401,6 +449,11 @@ static int split_renew(struct broker *b, const struct broker_receipt *v, size_t 
 static int split_release(struct broker *b, const struct broker_release *v, size_t n, struct err *e)
 {
     return from(b)->jobs->ops->release(from(b)->jobs, v, n, e);
+}
+
+static int split_claim(struct broker *b, const struct broker_claim *v, size_t n, struct err *e)
+{
+    return from(b)->jobs->ops->claim(from(b)->jobs, v, n, e);
 }
 
 static int split_ask(struct broker *b, const struct broker_ask *ask, struct err *e)
@@ -496,6 +549,7 @@ static const struct broker_ops split_ops = {
     .release = split_release,
     .bury = split_bury,
     .store = split_store,
+    .claim = split_claim,
     .ask = split_ask,
     .announce = split_announce,
     .result_get = split_get,

@@ -119,6 +119,17 @@ static int trace_store(struct broker *b, const struct broker_store *v, size_t n,
     return told(b, "store", from(b)->inner->ops->store(from(b)->inner, v, n, e), e);
 }
 
+static int trace_claim(struct broker *b, const struct broker_claim *v, size_t n, struct err *e)
+{
+    char receipt[17];
+
+    for (size_t i = 0; i < n; i++)
+        TRACE(b, "op=claim tag=%" PRIu64 " receipt=%s id=%.*s key_bytes=%zu window_ms=%" PRId64,
+              v[i].tag, receipt_text(&v[i].receipt, receipt), SLICE_ARG(v[i].id), v[i].key.len,
+              v[i].window_ms);
+    return told(b, "claim", from(b)->inner->ops->claim(from(b)->inner, v, n, e), e);
+}
+
 static int trace_ask(struct broker *b, const struct broker_ask *ask, struct err *e)
 {
     TRACE(b, "op=ask tag=%" PRIu64 " question=%d queue=%.*s handle=%.*s", ask->tag,
@@ -175,16 +186,16 @@ static void trace_event(struct broker *b, const struct broker_event *event)
 {
     static const char *const kinds[] = {
         "delivered", "published", "finished", "released", "buried", "refused", "stored",
-        "result",    "forgotten", "answered", "failed",   "lost",   "state",
+        "result",    "forgotten", "answered", "failed",   "lost",   "state",   "claimed",
     };
     char receipt[17];
 
     log_debug(from(b)->log, "broker event",
               "backend=%s kind=%s tag=%" PRIu64 " flags=%u receipt=%s fence=%" PRIu64
-              " queue=%.*s bytes=%zu cause=\"%s\"",
+              " queue=%.*s id=%.*s bytes=%zu cause=\"%s\"",
               name_of(b), kinds[event->kind], event->tag, event->flags,
               receipt_text(&event->receipt, receipt), event->fence, SLICE_ARG(event->queue),
-              event->data.len, event->err ? event->err->text : "");
+              SLICE_ARG(event->id), event->data.len, event->err ? event->err->text : "");
 }
 
 static int trace_poll(struct broker *b, struct broker_event *events, int max)
@@ -233,6 +244,7 @@ static const struct broker_ops trace_ops = {
     .release = trace_release,
     .bury = trace_bury,
     .store = trace_store,
+    .claim = trace_claim,
     .ask = trace_ask,
     .announce = trace_announce,
     .result_get = trace_get,

@@ -49,6 +49,7 @@ struct seen {
     struct broker_receipt receipt;
     char *queue; /* owned */
     char *data;  /* owned; NULL when there was none */
+    char *id;    /* owned; likewise */
     enum err_code code;
     char text[400];
 };
@@ -103,6 +104,7 @@ struct contract_row {
 /* Each ends with a row without a name. */
 extern const struct contract_row suite_publish[];
 extern const struct contract_row suite_lease[];
+extern const struct contract_row suite_claim[];
 extern const struct contract_row suite_finish[];
 extern const struct contract_row suite_results[];
 extern const struct contract_row suite_operators[];

@@ -39,6 +39,7 @@ void seen_free(struct seen *s)
 {
     free(s->queue);
     free(s->data);
+    free(s->id);
 }
 
 void peer_close(struct peer *p, bool release_leases)
@@ -73,7 +74,8 @@ static void remember(struct peer *p, const struct broker_event *event)
                        .fence = event->fence,
                        .receipt = event->receipt,
                        .queue = copy(event->queue),
-                       .data = copy(event->data)};
+                       .data = copy(event->data),
+                       .id = copy(event->id)};
     if (event->err) {
         s->code = event->err->code;
         snprintf(s->text, sizeof(s->text), "%s", event->err->text);

@@ -32,8 +32,8 @@ static const struct backend backends[] = {
     {"split", "memory:%s", "memory:results-%s", false, true, false, false},
 };
 
-static const struct contract_row *const suites[] = {suite_publish, suite_lease, suite_finish,
-                                                    suite_results, suite_operators};
+static const struct contract_row *const suites[] = {suite_publish, suite_lease,   suite_finish,
+                                                    suite_claim,   suite_results, suite_operators};
 
 static void wait_for_redis(const char *socket)
 {
