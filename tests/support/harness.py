@@ -7,11 +7,14 @@ import contextlib
 import json
 import os
 import pathlib
+import shlex
 import shutil
 import signal
 import subprocess
 import tempfile
 import time
+
+from rabbitmq import RabbitMQ
 
 # With CELERIAC_VALGRIND set every celeriac runs under valgrind, which writes what it finds into that folder.
 VALGRIND = os.environ.get("CELERIAC_VALGRIND")
@@ -90,20 +93,29 @@ class Redis:
             self.process = None
 
 
+def shared_rabbitmq_url():
+    """A URL with a fresh virtual host of the server that with_rabbitmq.py offers, else None. For tests that leave the server alone."""
+    fresh = os.environ.get("CELERIAC_TEST_AMQP_FRESH")
+    return subprocess.check_output(shlex.split(fresh), text=True).strip() if fresh else None
+
+
 @contextlib.contextmanager
 def broker(kind):
-    """Yields (url, directory) of a fresh broker: "sqlite" or "redis"."""
+    """Yields (url, directory) of a fresh broker: "sqlite", "redis" or "amqp"."""
     directory = tempfile.mkdtemp(prefix="celeriac-test-")
-    redis = None
+    server, shared = None, shared_rabbitmq_url() if kind == "amqp" else None
     try:
         if kind == "redis":
-            redis = Redis(directory).start()
-            yield redis.url, directory
+            server = Redis(directory).start()
+            yield server.url, directory
+        elif kind == "amqp" and not shared:
+            server = RabbitMQ(directory).start()
+            yield server.fresh_url(), directory
         else:
-            yield f"sqlite:{directory}/queue.db", directory
+            yield shared or f"sqlite:{directory}/queue.db", directory
     finally:
-        if redis:
-            redis.stop()
+        if server:
+            server.stop()
         shutil.rmtree(directory, ignore_errors=True)
 
 
