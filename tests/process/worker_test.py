@@ -182,13 +182,12 @@ class WorkerTest(unittest.TestCase):
         first, second = self.worker("-c", "1", "-n", "b@here"), self.worker("-c", "1", "-n", "a@here")
         wait_until(lambda: self.runner_states() == [["up"], ["up"]], "both workers in status")
         self.assertEqual([worker["node"] for worker in self.workers()], ["a@here", "b@here"])
-        call(self.url, "sleep", 3)
-        busy = wait_until(lambda: [w for w in (first, second) if any("sleep" in w.title(p) for p in w.runners())],
-                          "the job to run")[0]
+        runner = self.started(call(self.url, "sleep", 3 * SCALE))
+        busy = first if runner in first.runners() else second
         busy.process.send_signal(signal.SIGTERM)
         wait_until(lambda: [worker["pid"] for worker in self.workers() if worker["state"] == "stopping"]
                    == [busy.process.pid], "the stop in status")
-        self.assertEqual(busy.process.wait(60), 0)
+        self.assertEqual(busy.process.wait(60 * SCALE), 0)
         self.assertEqual(len(self.workers()), 1)
 
     @unittest.skipIf("redis" in sys.argv, "ten restarts take their time; nothing in them knows the broker")
