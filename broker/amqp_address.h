@@ -3,18 +3,18 @@
  *
  * Purpose: the one place that knows the defaults: ports, Celery's reading of a virtual host, where
  * name and password come from, the parameters behind the '?'.
- * Model: amqp://[user[:password]@]host[:port][,host[:port]...][/vhost][?parameters]. As Celery reads
- * it, no path, "/" and "//" all mean the virtual host "/"; a host that is absent is localhost.
- * Name and password: from the URL; what it lacks from CELERIAC_AMQP_USER and
+ * Model: amqp://[user[:password]@]host[:port][,host[:port]...][/vhost][?parameters]. As Celery
+ * reads it, no path, "/" and "//" all mean the virtual host "/"; a host that is absent is
+ * localhost. Name and password: from the URL; what it lacks from CELERIAC_AMQP_USER and
  * CELERIAC_AMQP_PASSWORD; a password that is still missing from the first line of the file that
  * ?password_file= or CELERIAC_AMQP_PASSWORD_FILE names; only the user guest has one by default.
  * Parameters: heartbeat (seconds, 0 for none), connection_timeout (seconds per host), password_file
- * and, for amqps, cacertfile, certfile, keyfile, verify (verify_peer or verify_none). An unknown one
- * is an error, since a misspelt verify must not pass.
- * The heartbeat is 15 s when not given (Celery's is 120): silence of two intervals is the end of a
- * connection on both sides, so the jobs of a host that lost its power go to others after about half
- * a minute, as they do with the leases of the other backends; RabbitMQ advises 5 to 20 s.
- * Fork rule: a value; owned strings. The password is shown nowhere.
+ * and, for amqps, cacertfile, certfile, keyfile, verify (verify_peer or verify_none). An unknown
+ * one is an error, since a misspelt verify must not pass. The heartbeat is 15 s when not given
+ * (Celery's is 120): silence of two intervals is the end of a connection on both sides, so the jobs
+ * of a host that lost its power go to others after about half a minute, as they do with the leases
+ * of the other backends; RabbitMQ advises 5 to 20 s. Fork rule: a value; owned strings. The
+ * password is shown nowhere.
  */
 #ifndef BROKER_AMQP_ADDRESS_H
 #define BROKER_AMQP_ADDRESS_H

@@ -128,8 +128,7 @@ int link_confirm_select(struct amqp_link *l, int channel, struct err *e);
 int link_publish(struct amqp_link *l, int channel, struct slice exchange, struct slice routing_key,
                  bool mandatory, const amqp_basic_properties_t *properties, struct slice body,
                  uint64_t *sequence, struct err *e);
-int link_ack(struct amqp_link *l, int channel, uint64_t delivery_tag, bool multiple,
-             struct err *e);
+int link_ack(struct amqp_link *l, int channel, uint64_t delivery_tag, bool multiple, struct err *e);
 
 /* bytes of a slice as the library's, and back; borrowed. */
 static inline amqp_bytes_t amqp_bytes_of(struct slice s)

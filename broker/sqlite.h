@@ -14,7 +14,7 @@
  * Files: sqlite_schema.c tables and their invariants; sqlite_stmt.c every statement's text;
  * sqlite_open.c open, close, errors; sqlite_op.c the list of ops; sqlite_batch.c the poll;
  * sqlite_queue.c publish and fetch; sqlite_lease.c; sqlite_finish.c the ends of a delivery;
- * sqlite_results.c; sqlite_watch.c; sqlite_node.c; sqlite_ask.c; sqlite_bell.c.
+ * sqlite_claim.c; sqlite_results.c; sqlite_watch.c; sqlite_node.c; sqlite_ask.c; sqlite_bell.c.
  *
  * Errors: functions that touch the file return SQLite's result code (SQLITE_OK, SQLITE_BUSY, ...),
  * which sqlite_problem translates once, where the transaction ends. Fork rule: as broker.h; the
@@ -69,6 +69,13 @@ enum sqlite_stmt_id {
     SQL_RESULT_NEWER,
     SQL_RESULT_EXPIRED,
     SQL_RESULT_SWEEP,
+    SQL_CLAIM_GET,
+    SQL_CLAIM_PUT,
+    SQL_CLAIM_SETTLE,
+    SQL_CLAIM_DEL,
+    SQL_CLAIM_EXPIRED,
+    SQL_CLAIM_SWEEP,
+    SQL_CLAIM_POSTPONE,
     SQL_DEAD_ADD,
     SQL_DEAD_LIST,
     SQL_DEAD_GET,
@@ -110,6 +117,7 @@ enum sqlite_op_kind {
     SQLITE_OP_RELEASE,
     SQLITE_OP_BURY,
     SQLITE_OP_STORE,
+    SQLITE_OP_CLAIM,
     SQLITE_OP_GET,
     SQLITE_OP_FORGET,
     SQLITE_OP_ASK,
@@ -134,6 +142,7 @@ struct sqlite_op {
         struct broker_release release;
         struct broker_bury bury;
         struct broker_store store;
+        struct broker_claim claim;
         struct sqlite_id id; /* get, forget */
         struct broker_ask ask;
     };
@@ -350,6 +359,15 @@ int sqlite_finish(struct sqlite_broker *b, const struct sqlite_op *op);
 int sqlite_note(struct sqlite_broker *b, const struct sqlite_op *op);
 int sqlite_bury(struct sqlite_broker *b, const struct sqlite_op *op);
 int sqlite_store(struct sqlite_broker *b, const struct sqlite_op *op);
+
+/* --- sqlite_claim.c --- */
+
+int sqlite_claim(struct sqlite_broker *b, const struct sqlite_op *op);
+/* After the lease ended, in the same transaction; succeeded: the job has its SUCCESS. */
+int sqlite_claim_finish(struct sqlite_broker *b, const struct broker_finish *f, bool succeeded);
+int sqlite_claim_bury(struct sqlite_broker *b, const struct broker_bury *bury);
+int sqlite_claim_expired(struct sqlite_broker *b, bool *any);
+int sqlite_claim_sweep(struct sqlite_broker *b, bool *more);
 
 /* --- sqlite_results.c --- */
 

@@ -120,15 +120,11 @@ typedef int op_fn(struct sqlite_broker *b, const struct sqlite_op *op);
 static int run_ops(struct sqlite_broker *b, size_t *done)
 {
     static op_fn *const run[SQLITE_OP_KINDS] = {
-        [SQLITE_OP_PUBLISH] = sqlite_publish,
-        [SQLITE_OP_RENEW] = sqlite_renew,
-        [SQLITE_OP_NOTE] = sqlite_note,
-        [SQLITE_OP_FINISH] = sqlite_finish,
-        [SQLITE_OP_RELEASE] = sqlite_release,
-        [SQLITE_OP_BURY] = sqlite_bury,
-        [SQLITE_OP_STORE] = sqlite_store,
-        [SQLITE_OP_GET] = sqlite_result_get,
-        [SQLITE_OP_FORGET] = sqlite_result_forget,
+        [SQLITE_OP_PUBLISH] = sqlite_publish, [SQLITE_OP_RENEW] = sqlite_renew,
+        [SQLITE_OP_NOTE] = sqlite_note,       [SQLITE_OP_FINISH] = sqlite_finish,
+        [SQLITE_OP_RELEASE] = sqlite_release, [SQLITE_OP_BURY] = sqlite_bury,
+        [SQLITE_OP_STORE] = sqlite_store,     [SQLITE_OP_CLAIM] = sqlite_claim,
+        [SQLITE_OP_GET] = sqlite_result_get,  [SQLITE_OP_FORGET] = sqlite_result_forget,
         [SQLITE_OP_ASK] = sqlite_ask,
     };
     size_t bytes = 0;
@@ -148,13 +144,15 @@ static int run_ops(struct sqlite_broker *b, size_t *done)
 
 static int sweep(struct sqlite_broker *b)
 {
-    bool more_leases = false, more_results = false;
+    bool more_leases = false, more_results = false, more_claims = false;
     int rc = sqlite_lease_sweep(b, &more_leases);
 
     if (rc == SQLITE_OK)
         rc = sqlite_result_sweep(b, &more_results);
     if (rc == SQLITE_OK)
-        b->sweep = more_leases || more_results;
+        rc = sqlite_claim_sweep(b, &more_claims);
+    if (rc == SQLITE_OK)
+        b->sweep = more_leases || more_results || more_claims;
     return rc;
 }
 
@@ -225,11 +223,27 @@ static int batch(struct sqlite_broker *b, bool write)
 
 /* --- what there is to do --- */
 
+/* Reads whether a lease, a result or a dedup key is over. */
+static int look_expired(struct sqlite_broker *b)
+{
+    static int (*const expired[])(struct sqlite_broker * b, bool *any) = {
+        sqlite_lease_expired, sqlite_result_expired, sqlite_claim_expired};
+    int rc = SQLITE_OK;
+
+    for (size_t i = 0; rc == SQLITE_OK && i < sizeof(expired) / sizeof(expired[0]); i++) {
+        bool any = false;
+
+        rc = expired[i](b, &any);
+        b->sweep = b->sweep || any;
+    }
+    return rc;
+}
+
 /* Reads, without a lock, what a ring or a tick may have brought. */
 static int look(struct sqlite_broker *b)
 {
     int64_t version = b->seen_version;
-    bool any = false, expired = false;
+    bool any = false;
     int rc = sqlite_version(b, &version);
 
     if (rc != SQLITE_OK)
@@ -241,11 +255,7 @@ static int look(struct sqlite_broker *b)
             rc = sqlite_due_next(b);
     }
     if (rc == SQLITE_OK && b->tick && b->consumed_len)
-        rc = sqlite_lease_expired(b, &expired);
-    b->sweep = b->sweep || expired;
-    if (rc == SQLITE_OK && b->tick && b->consumed_len)
-        rc = sqlite_result_expired(b, &expired);
-    b->sweep = b->sweep || expired;
+        rc = look_expired(b);
     if (version != b->seen_version || b->tick)
         b->watches.scan = true;
     if (rc == SQLITE_OK) {

@@ -12,7 +12,7 @@ static void count(struct sqlite_broker *b, enum broker_outcome outcome)
     b->state_dirty = true;
 }
 
-/* The job is recorded already, by an earlier message with the same id: this one only ends. */
+/* The work is recorded already, by a message with the same id or the same key. */
 static void count_duplicate(struct sqlite_broker *b)
 {
     count(b, BROKER_JOB_SUCCEEDED);
@@ -39,10 +39,15 @@ static int record(struct sqlite_broker *b, const struct broker_finish *f, bool *
         return rc;
     if (*duplicate) {
         count_duplicate(b);
-        return SQLITE_OK;
+        return sqlite_claim_finish(b, f, true);
     }
-    count(b, f->outcome);
-    return push_followups(b, f);
+    *duplicate = f->duplicate;
+    if (f->duplicate)
+        count_duplicate(b);
+    else
+        count(b, f->outcome);
+    rc = sqlite_claim_finish(b, f, f->outcome == BROKER_JOB_SUCCEEDED);
+    return rc == SQLITE_OK ? push_followups(b, f) : rc;
 }
 
 int sqlite_finish(struct sqlite_broker *b, const struct sqlite_op *op)
@@ -95,6 +100,8 @@ int sqlite_bury(struct sqlite_broker *b, const struct sqlite_op *op)
         rc = sqlite_lease_end(b, &bury->receipt, &held);
     if (rc == SQLITE_OK && held)
         rc = move_to_grave(b, bury, &lease);
+    if (rc == SQLITE_OK && held)
+        rc = sqlite_claim_bury(b, bury);
     if (rc == SQLITE_OK && held && bury->result_id.ptr)
         rc = sqlite_result_put(b, bury->result_id, bury->result, 0, &kept);
     if (rc == SQLITE_OK)

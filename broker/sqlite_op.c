@@ -3,7 +3,7 @@
 #include <stdlib.h>
 
 #define FOLLOWUP_SLICES 4
-#define OP_SLICES       5
+#define OP_SLICES       6
 
 static size_t message_slices(struct broker_message *m, struct slice *out[FOLLOWUP_SLICES])
 {
@@ -27,12 +27,13 @@ static size_t op_slices(struct sqlite_op *op, struct slice *out[OP_SLICES])
                                {AT(publish.queue), AT(publish.envelope), AT(publish.token),
                                 AT(publish.id)}},
         [SQLITE_OP_NOTE] = {2, {AT(note.result_id), AT(note.result)}},
-        [SQLITE_OP_FINISH] = {2, {AT(finish.result_id), AT(finish.result)}},
+        [SQLITE_OP_FINISH] = {3, {AT(finish.result_id), AT(finish.result), AT(finish.dedup_key)}},
         [SQLITE_OP_RELEASE] = {1, {AT(release.envelope)}},
-        [SQLITE_OP_BURY] = {5,
+        [SQLITE_OP_BURY] = {6,
                             {AT(bury.cause), AT(bury.id), AT(bury.task), AT(bury.result_id),
-                             AT(bury.result)}},
+                             AT(bury.result), AT(bury.dedup_key)}},
         [SQLITE_OP_STORE] = {2, {AT(store.id), AT(store.result)}},
+        [SQLITE_OP_CLAIM] = {2, {AT(claim.key), AT(claim.id)}},
         [SQLITE_OP_GET] = {1, {AT(id.id)}},
         [SQLITE_OP_FORGET] = {1, {AT(id.id)}},
         [SQLITE_OP_ASK] = {2, {AT(ask.queue), AT(ask.handle)}},

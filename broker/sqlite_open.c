@@ -318,6 +318,11 @@ static int op_store(struct broker *base, const struct broker_store *v, size_t n,
     return add(base, SQLITE_OP_STORE, v, sizeof(*v), n, e);
 }
 
+static int op_claim(struct broker *base, const struct broker_claim *v, size_t n, struct err *e)
+{
+    return add(base, SQLITE_OP_CLAIM, v, sizeof(*v), n, e);
+}
+
 static int op_ask(struct broker *base, const struct broker_ask *ask, struct err *e)
 {
     return add(base, SQLITE_OP_ASK, ask, sizeof(*ask), 1, e);
@@ -378,7 +383,7 @@ static int op_watch(struct broker *base, const uint64_t *tags, const struct slic
 static const struct broker_ops sqlite_table = {
     .name = "sqlite",
     .caps = BROKER_CAP_ATOMIC_FINISH | BROKER_CAP_LEASES | BROKER_CAP_DELAY | BROKER_CAP_PRIORITY |
-            BROKER_CAP_PEEK | BROKER_CAP_RESULTS | BROKER_CAP_DURABLE,
+            BROKER_CAP_PEEK | BROKER_CAP_RESULTS | BROKER_CAP_DURABLE | BROKER_CAP_CLAIMS,
     .close = sqlite_close,
     .pollset = sqlite_pollset,
     .deadline = sqlite_deadline,
@@ -391,6 +396,7 @@ static const struct broker_ops sqlite_table = {
     .release = op_release,
     .bury = op_bury,
     .store = op_store,
+    .claim = op_claim,
     .ask = op_ask,
     .announce = sqlite_node_announce,
     .result_get = op_get,

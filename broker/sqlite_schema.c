@@ -19,6 +19,9 @@
  *     and becomes the one written to: no index of times, no row-wise sweep.
  *  8. A row of nodes is what one node says of itself; it counts until until_ms, and any row may be
  *     missing at any time.
+ *  9. A row of claims is a dedup key: state 0 held by the lease `fence`, as long as that lease is
+ * in leases; 1 kept for the retry of `job` until until_ms; 2 done by `job`, remembered until
+ *     until_ms. In state 0 until_ms only says when the sweep looks whether the lease still is.
  */
 static const char ddl[] =
     "CREATE TABLE state(published INTEGER NOT NULL, succeeded INTEGER NOT NULL,"
@@ -54,8 +57,19 @@ static const char ddl[] =
     "PRAGMA application_id=0x43656c71;" /* "Celq" */
     "PRAGMA user_version=2;";
 
+/* Steps from an older layout to the next, in the transaction that found it: step i makes version
+ * FIRST_VERSION + i + 1. They only add, so that a process of the older version that has the file
+ * open goes on; it just cannot open it again. A new file is made old and takes the same steps. */
+static const char *const steps[] = {
+    "CREATE TABLE claims(key BLOB PRIMARY KEY, state INTEGER NOT NULL, job TEXT NOT NULL,"
+    " fence INTEGER NOT NULL, until_ms INTEGER NOT NULL) WITHOUT ROWID;"
+    "CREATE INDEX claims_by_time ON claims(until_ms);"
+    "PRAGMA user_version=3;",
+};
+
 #define APPLICATION_ID 0x43656c71
-#define SCHEMA_VERSION 2
+#define FIRST_VERSION  2 /* the oldest that can be carried on */
+#define SCHEMA_VERSION (FIRST_VERSION + (int64_t)(sizeof(steps) / sizeof(steps[0])))
 
 /* The first column of the first row of a statement that is run once. */
 static int ask_number(struct sqlite_broker *b, const char *sql, int64_t *number)
@@ -100,6 +114,15 @@ static int refuse(const struct sqlite_broker *b, struct err *e, const char *why)
     return SQLITE_ERROR;
 }
 
+static int take_steps(struct sqlite_broker *b, int64_t version)
+{
+    int rc = SQLITE_OK;
+
+    for (; rc == SQLITE_OK && version < SCHEMA_VERSION; version++)
+        rc = sqlite3_exec(b->db, steps[version - FIRST_VERSION], NULL, NULL, NULL);
+    return rc;
+}
+
 /* Inside a transaction: ours, empty, or somebody else's? */
 static int check_or_create(struct sqlite_broker *b, struct err *e)
 {
@@ -113,14 +136,15 @@ static int check_or_create(struct sqlite_broker *b, struct err *e)
     if (rc != SQLITE_OK)
         return rc;
     if (application == APPLICATION_ID)
-        return version == SCHEMA_VERSION
-                   ? SQLITE_OK
+        return version >= FIRST_VERSION && version <= SCHEMA_VERSION
+                   ? take_steps(b, version)
                    : refuse(b, e,
                             "was made by another version of celeriac: drain it with that version, "
                             "or name another file");
     if (application != 0 || tables != 0)
         return refuse(b, e, "is a database of another program: name another file");
-    return sqlite3_exec(b->db, ddl, NULL, NULL, NULL);
+    rc = sqlite3_exec(b->db, ddl, NULL, NULL, NULL);
+    return rc == SQLITE_OK ? take_steps(b, FIRST_VERSION) : rc;
 }
 
 int sqlite_schema(struct sqlite_broker *b, struct err *e)

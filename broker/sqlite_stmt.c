@@ -70,6 +70,21 @@ static const char *const texts[SQL_COUNT] = {
     [SQL_RESULT_SWEEP] = "DELETE FROM results WHERE version IN (SELECT version FROM results"
                          " WHERE expires_ms<=?1 ORDER BY expires_ms LIMIT ?2)",
 
+    [SQL_CLAIM_GET] =
+        "SELECT state, job, fence, until_ms,"
+        " EXISTS(SELECT 1 FROM leases WHERE leases.fence=claims.fence) FROM claims WHERE key=?1",
+    [SQL_CLAIM_PUT] = "INSERT OR REPLACE INTO claims(key, state, job, fence, until_ms)"
+                      " VALUES(?1,0,?2,?3,?4)",
+    [SQL_CLAIM_SETTLE] =
+        "UPDATE claims SET state=?3, until_ms=?4 WHERE key=?1 AND fence=?2 AND state=0",
+    [SQL_CLAIM_DEL] = "DELETE FROM claims WHERE key=?1 AND fence=?2 AND state=0",
+    [SQL_CLAIM_EXPIRED] = "SELECT 1 FROM claims WHERE until_ms<=?1 LIMIT 1",
+    [SQL_CLAIM_SWEEP] =
+        "DELETE FROM claims WHERE key IN (SELECT key FROM claims c WHERE until_ms<=?1 AND NOT"
+        " (state=0 AND EXISTS(SELECT 1 FROM leases WHERE leases.fence=c.fence))"
+        " ORDER BY until_ms LIMIT ?2)",
+    [SQL_CLAIM_POSTPONE] = "UPDATE claims SET until_ms=?2 WHERE until_ms<=?1 AND state=0",
+
     [SQL_DEAD_ADD] =
         "INSERT INTO dead(id, queue, grave, priority, cause, job, task, at_ms, envelope)"
         " SELECT id, ?2, ?3, priority, ?4, coalesce(?5, job), ?6, ?7, envelope FROM messages"

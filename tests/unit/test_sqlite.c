@@ -372,6 +372,30 @@ static void test_long_list(void **state)
     broker_close(b, false);
 }
 
+/* A file as the version before dedup keys left it is carried on with what it holds. */
+static void test_older_layout(void **state)
+{
+    struct fixture *f = *state;
+    struct broker *b = fixture_open(f, NULL, 0, false);
+    sqlite3 *db;
+
+    fixture_publish(b, "kept", NULL);
+    fixture_settle(b);
+    broker_close(b, false);
+    db = other_handle(f);
+    sql(db, "DROP TABLE claims");
+    sql(db, "PRAGMA user_version=2");
+    sqlite3_close(db);
+    b = fixture_open(f, NULL, 0, false);
+    assert_int_equal(fixture_total(b, "waiting"), 1);
+    broker_close(b, false);
+    db = other_handle(f);
+    sql(db, "SELECT key, state, job, fence, until_ms FROM claims");
+    sql(db, "PRAGMA user_version=99");
+    sqlite3_close(db);
+    refuse(f->url, ERR_OPERATOR, "another version of celeriac");
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -390,6 +414,7 @@ int main(void)
         TEST(test_bell_is_made_anew),
         TEST(test_own_take_over_only),
         TEST(test_long_list),
+        TEST(test_older_layout),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -5,6 +5,7 @@
 #include "broker/broker.h"
 #include "tests/support/sqlite_fixture.h"
 
+#include <sqlite3.h>
 #include <stdlib.h>
 
 static int setup(void **state)
@@ -185,13 +186,80 @@ static void test_watch(void **state)
     broker_close(writer, false);
 }
 
+static unsigned claim(struct broker *b, const struct broker_receipt *receipt, const char *key)
+{
+    struct broker_claim c = {
+        .receipt = *receipt, .key = slice_of(key), .id = slice_of(key), .window_ms = 1000};
+    struct broker_event event;
+    struct err e;
+
+    CHECK_OK(broker_claim(b, &c, 1, &e));
+    assert_int_equal(fixture_wait(b, BROKER_CLAIMED, &event), 0);
+    return event.flags;
+}
+
+static long long claims_in(const struct fixture *f)
+{
+    sqlite3 *db = NULL;
+    sqlite3_stmt *row = NULL;
+    long long n;
+
+    assert_int_equal(sqlite3_open(f->path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_prepare_v2(db, "SELECT count(*) FROM claims", -1, &row, NULL),
+                     SQLITE_OK);
+    assert_int_equal(sqlite3_step(row), SQLITE_ROW);
+    n = sqlite3_column_int64(row, 0);
+    sqlite3_finalize(row);
+    sqlite3_close(db);
+    return n;
+}
+
+/* Done ones go after their window; one whose message vanished after a day; one that is held, never.
+ */
+static void test_claims_expire(void **state)
+{
+    struct fixture *f = *state;
+    struct broker *b = fixture_open(f, "n", 1, false);
+    struct broker_receipt receipts[3];
+    struct broker_event event;
+    struct broker_finish done = {.dedup_key = slice_of("done"), .dedup_window_ms = 1000};
+    struct broker_finish plain = {0}; /* says nothing of the key it holds */
+    struct err e;
+
+    broker_credit(b, 3);
+    for (int i = 0; i < 3; i++) {
+        publish(b, "a", NULL);
+        assert_int_equal(fixture_wait(b, BROKER_DELIVERED, &event), 0);
+        receipts[i] = event.receipt;
+    }
+    assert_int_equal(claim(b, &receipts[0], "done"), BROKER_WON);
+    assert_int_equal(claim(b, &receipts[1], "left"), BROKER_WON);
+    assert_int_equal(claim(b, &receipts[2], "held"), BROKER_WON);
+    done.receipt = receipts[0];
+    plain.receipt = receipts[1];
+    CHECK_OK(broker_finish(b, &done, 1, &e));
+    assert_int_equal(fixture_wait(b, BROKER_FINISHED, &event), 0);
+    CHECK_OK(broker_finish(b, &plain, 1, &e));
+    assert_int_equal(fixture_wait(b, BROKER_FINISHED, &event), 0);
+    assert_int_equal(claims_in(f), 3);
+    clock_fake_advance(&f->fake, 1001);
+    fixture_settle(b);
+    assert_int_equal(claims_in(f), 2);
+    clock_fake_advance(&f->fake, 86400000);
+    CHECK_OK(broker_renew(b, &receipts[2], 1, &e)); /* before the sweep of the same poll */
+    fixture_settle(b);
+    assert_int_equal(claims_in(f), 1);
+    assert_int_equal(fixture_total(b, "leased"), 1);
+    broker_close(b, false);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_lease_runs_out), TEST(test_delay), TEST(test_tokens),
-        TEST(test_results_expire), TEST(test_watch),
+        TEST(test_results_expire), TEST(test_watch), TEST(test_claims_expire),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
