@@ -5,6 +5,7 @@ argv: the source directory, the build directory, the C compiler, then its flags.
 """
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,8 @@ import harness  # noqa: E402
 SOURCE, BUILD, COMPILER, *FLAGS = sys.argv[1:]
 SOURCE, BUILD = pathlib.Path(SOURCE), pathlib.Path(BUILD)
 FLAGS = [flag for flag in FLAGS if flag]
+# There may be no make here, which CMake would use by itself.
+GENERATOR = re.search(r"^CMAKE_GENERATOR:INTERNAL=(.+)$", (BUILD / "CMakeCache.txt").read_text(), re.M)[1]
 
 
 def tool(*words, **options):
@@ -49,7 +52,7 @@ class Install(unittest.TestCase):
     def build(self, example):
         where = self.directory / f"build-{example}"
         flags = [f"-DCMAKE_C_FLAGS={' '.join(FLAGS)}", f"-DCMAKE_C_COMPILER={COMPILER}"]
-        tool("cmake", "-S", SOURCE / "examples" / example, "-B", where, f"-DCMAKE_PREFIX_PATH={self.prefix}", *flags)
+        tool("cmake", "-G", GENERATOR, "-S", SOURCE / "examples" / example, "-B", where, f"-DCMAKE_PREFIX_PATH={self.prefix}", *flags)
         tool("cmake", "--build", where)
         return where
 

@@ -24,6 +24,8 @@ except ImportError as error:
 
 NOW_MS = int(datetime.datetime.now().timestamp()) * 1000
 OURS = {"celeriac_sent_ms"}
+# What Celery sends since 5.3; its workers take the names that we leave out for none and 0.
+NEWER = {"replaced_task_nesting", "stamped_headers", "stamps"}
 app = celery.Celery("t", broker="memory://", set_as_current=False)
 
 
@@ -114,13 +116,14 @@ class Messages(unittest.TestCase):
             message = channel.prepare_message(body, 0, content_type, content_encoding, made.headers,
                                               {**made.properties, "delivery_mode": 2})
             channel._inplace_augment_message(message, "", "celery")
-        self.assertEqual([name for name in ours["headers"] if name not in OURS], list(made.headers))
+        theirs = {name: value for name, value in made.headers.items() if name not in NEWER}
+        self.assertEqual([name for name in ours["headers"] if name not in OURS], list(theirs))
         self.assertEqual(set(ours), set(message))
         self.assertEqual(set(ours["properties"]), set(message["properties"]))
         self.assertEqual(ours["body"], message["body"])
         self.assertEqual(ours["content-type"], message["content-type"])
         self.assertEqual(ours["content-encoding"], message["content-encoding"])
-        different = {name for name, value in made.headers.items() if ours["headers"][name] != value}
+        different = {name for name, value in theirs.items() if ours["headers"][name] != value}
         self.assertLessEqual(different, {"origin"})
         self.assertRegex(ours["headers"]["origin"], r"^gen\d+@.+$")
 
