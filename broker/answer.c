@@ -2,6 +2,8 @@
 
 #include <inttypes.h>
 #include <jansson.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 /* Length of the well-formed UTF-8 sequence at s, 0 when there is none (RFC 3629: no overlong forms,
@@ -174,6 +176,25 @@ void answer_node(struct buf *out, struct slice node, struct slice json)
         free(text);
     }
     json_decref(root);
+}
+
+void answer_check(struct buf *out, const char *check, enum answer_verdict verdict,
+                  const char *advice, const char *fmt, ...)
+{
+    static const char *const words[] = {"ok", "warn", "bad"};
+    char value[512];
+    va_list args;
+
+    va_start(args, fmt);
+    vsnprintf(value, sizeof(value), fmt, args);
+    va_end(args);
+    separate(out);
+    buf_adds(out, "{\"check\":");
+    answer_text(out, slice_of(check));
+    add_text(out, "value", slice_of(value));
+    buf_addf(out, ",\"verdict\":\"%s\"", words[verdict]);
+    add_text(out, "advice", slice_of(advice));
+    buf_adds(out, "}");
 }
 
 void answer_count(struct buf *out, const char *name, int64_t n)

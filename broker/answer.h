@@ -55,6 +55,13 @@ struct answer_dead {
     struct slice envelope; /* {NULL,0}: left out (DEAD); else written (DEAD_SHOW) */
 };
 
+/* What a doctor thinks of one thing. */
+enum answer_verdict {
+    ANSWER_OK,
+    ANSWER_WARN, /* works, but not as well or as safely as it could */
+    ANSWER_BAD   /* jobs can be lost or will not run */
+};
+
 void answer_begin(struct buf *out); /* "[" */
 void answer_end(struct buf *out);   /* "]" */
 
@@ -67,6 +74,10 @@ void answer_dead(struct buf *out, const struct answer_dead *row);
 /* What a node announced; "node" is added when the object has none. A text that is no object, which
  * only another program can have written, is left out. */
 void answer_node(struct buf *out, struct slice node, struct slice json);
+
+/* A row of DOCTOR: the value is formatted, cut at 511 bytes; advice NULL: null. */
+void answer_check(struct buf *out, const char *check, enum answer_verdict verdict,
+                  const char *advice, const char *fmt, ...) __attribute__((format(printf, 5, 6)));
 
 /* {"name":n}, for PURGE, DEAD_RETRY and DEAD_RM. */
 void answer_count(struct buf *out, const char *name, int64_t n);

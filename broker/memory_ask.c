@@ -238,6 +238,7 @@ void memory_ask(struct memory *broker, const struct broker_ask *ask, struct buf 
         [BROKER_ASK_DEAD_RETRY] = ask_dead_retry,
         [BROKER_ASK_DEAD_RM] = ask_dead_rm,
         [BROKER_ASK_NODES] = ask_nodes,
+        [BROKER_ASK_DOCTOR] = memory_doctor,
     };
 
     answers[ask->question](broker, ask, out);

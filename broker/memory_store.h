@@ -203,4 +203,7 @@ void memory_claim_free(struct memory_store *store);
 /* memory_ask.c */
 void memory_ask(struct memory *broker, const struct broker_ask *ask, struct buf *out);
 
+/* memory_doctor.c */
+void memory_doctor(struct memory *broker, const struct broker_ask *ask, struct buf *out);
+
 #endif

@@ -173,4 +173,7 @@ int redis_announce(struct broker *base, struct slice json, int64_t ttl_ms, struc
 int redis_ask_nodes(struct redis_broker *b, const struct broker_ask *ask, struct err *e);
 void redis_node_remove(struct redis_broker *b);
 
+/* --- redis_doctor.c --- */
+int redis_doctor(struct redis_broker *b, const struct broker_ask *ask, struct err *e);
+
 #endif

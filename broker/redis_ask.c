@@ -680,6 +680,8 @@ int redis_ask(struct broker *base, const struct broker_ask *question, struct err
 
     if (question->question == BROKER_ASK_NODES)
         return redis_ask_nodes(b, question, e);
+    if (question->question == BROKER_ASK_DOCTOR)
+        return redis_doctor(b, question, e);
     ask = ask_new(question);
     if (!ask)
         return err_nomem(e);

@@ -14,7 +14,8 @@
  * Files: sqlite_schema.c tables and their invariants; sqlite_stmt.c every statement's text;
  * sqlite_open.c open, close, errors; sqlite_op.c the list of ops; sqlite_batch.c the poll;
  * sqlite_queue.c publish and fetch; sqlite_lease.c; sqlite_finish.c the ends of a delivery;
- * sqlite_claim.c; sqlite_results.c; sqlite_watch.c; sqlite_node.c; sqlite_ask.c; sqlite_bell.c.
+ * sqlite_claim.c; sqlite_results.c; sqlite_watch.c; sqlite_node.c; sqlite_ask.c;
+ * sqlite_doctor.c; sqlite_bell.c.
  *
  * Errors: functions that touch the file return SQLite's result code (SQLITE_OK, SQLITE_BUSY, ...),
  * which sqlite_problem translates once, where the transaction ends. Fork rule: as broker.h; the
@@ -397,6 +398,10 @@ int sqlite_node_remove(struct sqlite_broker *b);
 /* --- sqlite_ask.c --- */
 
 int sqlite_ask(struct sqlite_broker *b, const struct sqlite_op *op);
+
+/* --- sqlite_doctor.c --- */
+
+int sqlite_doctor(struct sqlite_broker *b, const struct broker_ask *ask, struct buf *out);
 
 /* --- sqlite_bell.c --- */
 

@@ -266,6 +266,7 @@ int sqlite_ask(struct sqlite_broker *b, const struct sqlite_op *op)
         [BROKER_ASK_DEAD_RETRY] = ask_dead_retry,
         [BROKER_ASK_DEAD_RM] = ask_dead_rm,
         [BROKER_ASK_NODES] = ask_nodes,
+        [BROKER_ASK_DOCTOR] = sqlite_doctor,
     };
     struct broker_event event = {.kind = BROKER_ANSWER, .tag = op->ask.tag};
     struct buf out = BUF_INIT;

@@ -197,6 +197,38 @@ static void only_a_node_announces_and_only_an_object(struct contract_env *env)
     json_decref(await_nodes(client, 0));
 }
 
+static bool is_verdict(const char *word)
+{
+    return word &&
+           (strcmp(word, "ok") == 0 || strcmp(word, "warn") == 0 || strcmp(word, "bad") == 0);
+}
+
+static void a_doctor_tells_checks(struct contract_env *env)
+{
+    struct peer *client = peer_open(env, NULL, 0), *worker = peer_open(env, "w", 1);
+    json_t *rows = ask(client, BROKER_ASK_DOCTOR, "celery,other", NULL);
+    struct seen job;
+
+    assert_true(json_array_size(rows) > 0);
+    for (size_t i = 0; i < json_array_size(rows); i++) {
+        json_t *advice = json_object_get(json_array_get(rows, i), "advice");
+
+        assert_true(strlen(text(rows, i, "check")) > 0);
+        assert_true(strlen(text(rows, i, "value")) > 0);
+        assert_true(is_verdict(text(rows, i, "verdict")));
+        assert_true(json_is_string(advice) || json_is_null(advice));
+    }
+    json_decref(rows);
+    /* Asked of a worker it changes nothing: that still gets its jobs. */
+    rows = ask(worker, BROKER_ASK_DOCTOR, NULL, NULL);
+    assert_true(json_array_size(rows) > 0);
+    json_decref(rows);
+    broker_credit(worker->b, 1);
+    put(client, "celery", "x");
+    job = peer_expect(worker, BROKER_DELIVERED, ANY_TAG);
+    seen_free(&job);
+}
+
 const struct contract_row suite_operators[] = {
     {"queues are listed with their depths", queues_are_listed_with_their_depths},
     {"peek shows the next first and moves nothing", peek_shows_the_next_first_and_moves_nothing},
@@ -205,5 +237,6 @@ const struct contract_row suite_operators[] = {
     {"the last announcement of a node wins", the_last_announcement_of_a_node_wins},
     {"an announcement is forgotten in time", an_announcement_is_forgotten_in_time},
     {"only a node announces, and only an object", only_a_node_announces_and_only_an_object},
+    {"a doctor tells checks", a_doctor_tells_checks},
     {NULL, NULL},
 };
