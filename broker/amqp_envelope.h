@@ -27,9 +27,10 @@
  * larger than a frame), is sent as it is, byte for byte: body with the content type AMQP_RAW_TYPE,
  * `raw` set, the reason in the error; such a delivery gives the same bytes back. A delivery that
  * JSON cannot express (names of headers that are not UTF-8, NaN, nesting without end) becomes an
- * envelope with "celeriac_refused": its reader calls it poison with that reason; the table is in it
- * as base64 ("celeriac_table") and goes out again unchanged. Envelope to message to envelope keeps
- * body, content, headers and properties but for those left out above.
+ * envelope with "celeriac_refused" (message.h): its reader calls it poison with that reason; the
+ * table is in it as base64 ("celeriac_table"; null when it is nested so deep that nobody should
+ * touch it). Envelope to message to envelope keeps body, content, headers and properties but for
+ * those left out above.
  *
  * Ownership: what is made for sending lives in the pool or is borrowed from the envelope's bytes;
  * keep both until it is encoded. Fork rule: none, plain memory.

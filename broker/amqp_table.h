@@ -10,9 +10,10 @@
  *              F -> object. As kombu's typed JSON has them: T -> {"__type__": "datetime",
  *              "__value__": "2026-11-21T01:46:55+00:00"}, D -> {"__type__": "decimal", "__value__":
  *              "1.25"}, x, and S that is not UTF-8, -> {"__type__": "base64", "__value__": "..."}.
- *   from JSON  the kinds that py-amqp chooses: true/false t, integer I (L beyond 31 bits), real d,
- *              string S, null V, array A, object F. The three typed objects become T, D and x (S
- *              when the bytes are not UTF-8) again where nothing is lost by that, else stay tables.
+ *   from JSON  the kinds that py-amqp chooses: true/false t, integer I, real d, string S, null V,
+ *              array A, object F; integers beyond 31 bits l, negative ones L (py-amqp reads l as
+ *              unsigned, others do not know L). The three typed objects become T, D and x (S when
+ *              the bytes are not UTF-8) again where nothing is lost by that, else stay tables.
  * What JSON cannot say is ERR_DEADLETTER: a name that is not UTF-8 or has a NUL in it, NaN and
  * infinity, a kind that nobody knows. What a table cannot hold is ERR_USAGE: a name of more than
  * 255 bytes.

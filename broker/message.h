@@ -32,6 +32,10 @@
 #define MESSAGE_H_LOST    "celeriac_lost"    /* integer: deliveries that ended in a lost worker */
 #define MESSAGE_H_SENT_MS "celeriac_sent_ms" /* integer: wall clock when it was published */
 
+/* Member of an envelope that a transport made of something which no envelope can express: the
+ * reason, one line. Such a message is poison. */
+#define MESSAGE_REFUSED "celeriac_refused"
+
 struct message {
     json_t *envelope; /* owned: the whole object */
     json_t *headers;  /* borrowed from envelope (protocol 1: an object made from the body; owned by

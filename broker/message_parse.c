@@ -21,6 +21,16 @@ static void note_id(struct message *m)
         m->id = text;
 }
 
+static int check_refused(const struct message *m, struct err *e)
+{
+    const json_t *why = json_object_get(m->envelope, MESSAGE_REFUSED);
+
+    if (!why)
+        return 0;
+    return err_set(e, ERR_DEADLETTER, "%.300s",
+                   json_is_string(why) ? json_string_value(why) : "it was refused on its way");
+}
+
 static int check_content(const struct message *m, struct err *e)
 {
     static const char *const encodings[] = {"utf-8", "utf8", "us-ascii", "ascii", "binary"};
@@ -101,7 +111,7 @@ static int parse_envelope(struct message *m, struct err *e)
                        message_kind_word(headers));
     m->headers = headers;
     note_id(m);
-    if (check_content(m, e) < 0)
+    if (check_refused(m, e) < 0 || check_content(m, e) < 0)
         return -1;
     if (!json_is_object(m->properties))
         return err_set(e, ERR_DEADLETTER, "\"properties\" is %s; it must be an object",

@@ -1,0 +1,197 @@
+#include "broker/amqp_property.h"
+
+#include "broker/amqp_envelope.h"
+#include "broker/amqp_typed.h"
+#include "broker/json_text.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum property_kind { SHORT, OCTET, NUMBER };
+
+struct property {
+    const char *name;
+    amqp_flags_t flag;
+    enum property_kind kind;
+    size_t at;
+    bool sent;
+};
+
+#define ROW(member, FLAG, kind, sent)                                                              \
+    {                                                                                              \
+#member, AMQP_BASIC_##FLAG##_FLAG, kind, offsetof(amqp_basic_properties_t, member), sent   \
+    }
+
+static const struct property rows[] = {
+    ROW(correlation_id, CORRELATION_ID, SHORT, true),
+    ROW(reply_to, REPLY_TO, SHORT, true),
+    ROW(delivery_mode, DELIVERY_MODE, OCTET, true),
+    ROW(expiration, EXPIRATION, SHORT, true),
+    ROW(priority, PRIORITY, OCTET, true),
+    ROW(message_id, MESSAGE_ID, SHORT, true),
+    ROW(timestamp, TIMESTAMP, NUMBER, true),
+    ROW(type, TYPE, SHORT, true),
+    ROW(user_id, USER_ID, SHORT, false),
+    ROW(app_id, APP_ID, SHORT, true),
+    ROW(cluster_id, CLUSTER_ID, SHORT, true),
+};
+#define ROWS (sizeof(rows) / sizeof(rows[0]))
+
+static void *member_of(amqp_basic_properties_t *p, const struct property *row)
+{
+    return (char *)p + row->at;
+}
+
+static const void *value_of(const amqp_basic_properties_t *p, const struct property *row)
+{
+    return (const char *)p + row->at;
+}
+
+/* --- as text --- */
+
+static void put_value(struct buf *out, const amqp_basic_properties_t *from,
+                      const struct property *row)
+{
+    const void *value = value_of(from, row);
+
+    if (row->kind == SHORT) {
+        const amqp_bytes_t *text = value;
+
+        typed_put_text(out, slice_make(text->bytes, text->len));
+    } else if (row->kind == OCTET) {
+        typed_put_integer(out, *(const uint8_t *)value);
+    } else {
+        typed_put_integer(out, (int64_t)(*(const uint64_t *)value & INT64_MAX));
+    }
+}
+
+void property_text(struct buf *out, const amqp_basic_properties_t *from)
+{
+    for (size_t i = 0; i < ROWS; i++) {
+        if (!(from->_flags & rows[i].flag))
+            continue;
+        buf_add(out, "\"", 1);
+        buf_adds(out, rows[i].name);
+        buf_add(out, "\": ", 3);
+        put_value(out, from, &rows[i]);
+        buf_add(out, ", ", 2);
+    }
+}
+
+/* --- from JSON --- */
+
+int property_set_text(amqp_basic_properties_t *to, amqp_flags_t flag, amqp_bytes_t *at,
+                      const char *name, const json_t *text, amqp_pool_t *pool, struct err *e)
+{
+    size_t len = json_string_length(text);
+
+    if (!json_is_string(text))
+        return err_set(e, ERR_USAGE, "\"%s\" is not a text", name);
+    if (len > AMQP_SHORT_MAX)
+        return err_set(e, ERR_USAGE, "\"%s\" has %zu bytes, AMQP carries at most %d", name, len,
+                       AMQP_SHORT_MAX);
+    at->bytes = amqp_pool_alloc(pool, len + 1);
+    if (!at->bytes)
+        return err_nomem(e);
+    memcpy(at->bytes, json_string_value(text), len);
+    at->len = len;
+    to->_flags |= flag;
+    return 0;
+}
+
+/* kombu takes a priority in a text, too. */
+static int read_number(int64_t *out, const char *name, const json_t *value, struct err *e)
+{
+    const char *text = json_string_value(value);
+    char *end = NULL;
+
+    *out = text ? strtoll(text, &end, 10) : json_integer_value(value);
+    if (json_is_integer(value) || (text && end != text && end == text + json_string_length(value)))
+        return 0;
+    return err_set(e, ERR_USAGE, "property \"%s\" is not a number", name);
+}
+
+static int set_number(amqp_basic_properties_t *to, const struct property *row, const json_t *value,
+                      struct err *e)
+{
+    int64_t number;
+
+    if (read_number(&number, row->name, value, e) < 0)
+        return -1;
+    if (number < 0)
+        number = 0;
+    if (row->kind == OCTET)
+        *(uint8_t *)member_of(to, row) = (uint8_t)(number > UINT8_MAX ? UINT8_MAX : number);
+    else
+        *(uint64_t *)member_of(to, row) = (uint64_t)number;
+    to->_flags |= row->flag;
+    return 0;
+}
+
+/* The server closes the channel on an expiration that it does not understand. */
+static int set_expiration(amqp_basic_properties_t *to, const struct property *row,
+                          const json_t *value, amqp_pool_t *pool, struct err *e)
+{
+    char text[24];
+    json_t *copy;
+    int64_t ms;
+    int status;
+
+    if (read_number(&ms, row->name, value, e) < 0)
+        return -1;
+    if (ms > UINT32_MAX)
+        return 0;
+    snprintf(text, sizeof(text), "%lld", (long long)(ms < 0 ? 0 : ms));
+    copy = json_string(text);
+    if (!copy)
+        return err_nomem(e);
+    status = property_set_text(to, row->flag, member_of(to, row), row->name, copy, pool, e);
+    json_decref(copy);
+    return status;
+}
+
+int property_read(amqp_basic_properties_t *to, const json_t *object, amqp_pool_t *pool,
+                  struct err *e)
+{
+    for (size_t i = 0; i < ROWS; i++) {
+        const struct property *row = &rows[i];
+        const json_t *value = json_object_get(object, row->name);
+        int status;
+
+        if (!value || json_is_null(value) || !row->sent)
+            continue;
+        if (row->flag == AMQP_BASIC_EXPIRATION_FLAG)
+            status = set_expiration(to, row, value, pool, e);
+        else if (row->kind == SHORT)
+            status =
+                property_set_text(to, row->flag, member_of(to, row), row->name, value, pool, e);
+        else
+            status = set_number(to, row, value, e);
+        if (status < 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* --- size --- */
+
+size_t amqp_properties_size(const amqp_basic_properties_t *p)
+{
+    size_t size = 2;
+
+    if (p->_flags & AMQP_BASIC_CONTENT_TYPE_FLAG)
+        size += 1 + p->content_type.len;
+    if (p->_flags & AMQP_BASIC_CONTENT_ENCODING_FLAG)
+        size += 1 + p->content_encoding.len;
+    if (p->_flags & AMQP_BASIC_HEADERS_FLAG)
+        size += amqp_table_size(&p->headers);
+    for (size_t i = 0; i < ROWS; i++) {
+        if (!(p->_flags & rows[i].flag))
+            continue;
+        if (rows[i].kind == SHORT)
+            size += 1 + ((const amqp_bytes_t *)value_of(p, &rows[i]))->len;
+        else
+            size += rows[i].kind == OCTET ? 1 : 8;
+    }
+    return size;
+}
