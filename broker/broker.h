@@ -283,7 +283,7 @@ enum broker_event_kind {
     BROKER_LOST,  /* receipt: the lease is gone (expired, taken over, connection generation over) */
     BROKER_STATE, /* flags BROKER_UP, or down with err (ERR_RECONNECT: it tries again by itself;
                      ERR_OPERATOR: it needs help) */
-    BROKER_CLAIMED /* tag of a claim; flags BROKER_WON, BROKER_DUPLICATE or none; id, data */
+    BROKER_CLAIMED /* tag of a claim; flags BROKER_WON, or BROKER_DUPLICATE or none with id, data */
 };
 
 enum broker_event_flags {
@@ -301,7 +301,7 @@ struct broker_event {
     struct broker_receipt receipt;
     struct slice queue;
     struct slice data;
-    struct slice id; /* of CLAIMED: the task id that holds the key or succeeded */
+    struct slice id; /* of CLAIMED, unless won: the task id that holds the key or succeeded */
     const struct err *err;
 };
 

@@ -120,7 +120,6 @@ int memory_claim_take(struct memory_store *store, const struct broker_claim *giv
     claim->done = false;
     claim->until_ms = 0;
     event->flags = BROKER_WON;
-    event->id = claim->id;
     return 0;
 }
 

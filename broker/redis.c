@@ -525,7 +525,7 @@ static int setup(struct redis_broker *b, const struct broker_config *config, str
 static const struct broker_ops redis_ops = {
     .name = "redis",
     .caps = BROKER_CAP_ATOMIC_FINISH | BROKER_CAP_LEASES | BROKER_CAP_DELAY | BROKER_CAP_PRIORITY |
-            BROKER_CAP_PEEK | BROKER_CAP_RESULTS | BROKER_CAP_DURABLE,
+            BROKER_CAP_PEEK | BROKER_CAP_RESULTS | BROKER_CAP_DURABLE | BROKER_CAP_CLAIMS,
     .close = redis_close,
     .pollset = redis_pollset,
     .deadline = redis_deadline,
@@ -538,6 +538,7 @@ static const struct broker_ops redis_ops = {
     .release = redis_release,
     .bury = redis_bury,
     .store = redis_store,
+    .claim = redis_claim,
     .ask = redis_ask,
     .announce = redis_announce,
     .result_get = redis_result_get,

@@ -6,11 +6,12 @@
  * was pushed to) and to the channels of watched results. Neither is ever waited on. A step
  * (redis.c) reads both, runs what is due (fetch, delayed messages, expired leases: once a second,
  * and when the bell rang), writes, and hands events out. Files: redis_queue.c publish and fetch,
- * redis_finish.c what ends or keeps a lease, redis_restore.c everything that puts a leased message
- * back (release, expiry, take-over, orphans), redis_delayed.c, redis_results.c, redis_bell.c,
- * redis_ask.c, redis_node.c, redis_keys.c names and texts, redis_script.c the atomic steps,
- * redis_conn.c the wire. Invariants: one fetch at a time; none before the leases of dead
- * predecessors were looked for. Fork rule: open after fork, one process, one thread.
+ * redis_finish.c what ends or keeps a lease, redis_claim.c dedup keys, redis_restore.c everything
+ * that puts a leased message back (release, expiry, take-over, orphans), redis_delayed.c,
+ * redis_results.c, redis_bell.c, redis_ask.c, redis_node.c, redis_keys.c names and texts,
+ * redis_script.c the atomic steps, redis_conn.c the wire. Invariants: one fetch at a time; none
+ * before the leases of dead predecessors were looked for. Fork rule: open after fork, one process,
+ * one thread.
  */
 #ifndef BROKER_REDIS_H
 #define BROKER_REDIS_H
@@ -133,6 +134,12 @@ int redis_finish(struct broker *base, const struct broker_finish *v, size_t n, s
 int redis_note(struct broker *base, const struct broker_note *v, size_t n, struct err *e);
 int redis_renew(struct broker *base, const struct broker_receipt *v, size_t n, struct err *e);
 int redis_bury(struct broker *base, const struct broker_bury *v, size_t n, struct err *e);
+
+/* --- redis_claim.c --- */
+int redis_claim(struct broker *base, const struct broker_claim *v, size_t n, struct err *e);
+/* The key and the argument that tell the finish script how to settle it. */
+void redis_claim_settle(struct redis_broker *b, struct redis_request *r,
+                        const struct broker_finish *f);
 
 /* --- redis_restore.c --- */
 int redis_release(struct broker *base, const struct broker_release *v, size_t n, struct err *e);

@@ -88,9 +88,10 @@ static void add_finish(struct redis_broker *b, struct redis_request *r,
                        const struct broker_finish *f, const struct redis_lease *lease)
 {
     redis_arg_field(b, r, lease);
-    redis_args(r, counters[f->outcome]);
+    redis_args(r, f->duplicate ? "duplicates" : counters[f->outcome]);
     redis_args(r, lease->foreign ? "1" : "0");
     add_result(b, r, f->result_id, f->result, f->result_expires_ms);
+    redis_claim_settle(b, r, f);
     redis_argi(r, (int64_t)f->followups_len);
     for (size_t i = 0; i < f->followups_len; i++) {
         const struct broker_message *m = &f->followups[i];
@@ -252,6 +253,8 @@ static void add_bury(struct redis_broker *b, struct redis_request *r, const stru
     redis_args(r, lease->foreign ? "1" : "0");
     add_reason(b, r, v);
     add_result(b, r, v->result_id, v->result, 0);
+    redis_key2(r, REDIS_DEDUP, v->dedup_key);
+    redis_args(r, v->dedup_key.len ? "1" : "0");
     if (redis_request_item(r, v->tag, &v->receipt) != 0)
         r->args.failed = true;
 }

@@ -31,6 +31,7 @@
 #define REDIS_DELAYED_MSG "celeriac:delayed:messages"
 #define REDIS_DELAYED_OF  "celeriac:delayed:queue:" /* + queue */
 #define REDIS_REASONS     "celeriac:reasons:"       /* + name of the grave */
+#define REDIS_DEDUP       "celeriac:dedup:"         /* + key */
 #define REDIS_NODES       "celeriac:nodes"
 #define REDIS_NODE        "celeriac:node:" /* + node */
 #define REDIS_BELL        "__redis__:invalidate"

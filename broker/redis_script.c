@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Kept as plain text in source order; the numbers S1-S9 are those of redis_script.h. */
+/* Kept as plain text in source order; the numbers S1-S11 are those of redis_script.h. */
 
 /* True when a stored result must not be overwritten (S5). An error other than a wrong type (no
  * permission) comes back as second value, before anything was written. */
@@ -49,6 +49,16 @@
 #define LUA_COUNT                                                                                  \
     "local function count(key, name, n)\n"                                                         \
     "  if n ~= 0 then redis.call('HINCRBY', key, name, n) end\n"                                   \
+    "end\n"
+
+/* What the end of a delivery means for the key it holds: r given up, else the new value's first
+ * letter and its life. S10, S11. */
+#define LUA_SETTLE                                                                                 \
+    "local function settle(key, field, mode, px)\n"                                                \
+    "  local held, v = 'h' .. #field .. ':' .. field, redis.pcall('GET', key)\n"                   \
+    "  if type(v) ~= 'string' or string.sub(v, 1, #held) ~= held then return end\n"                \
+    "  if mode == 'r' then redis.call('DEL', key)\n"                                               \
+    "  else redis.call('SET', key, mode .. string.sub(v, #held + 1), 'PX', px) end\n"              \
     "end\n"
 
 /* KEYS totals, delayed, delayed:messages, then per item: destination, token.
@@ -130,18 +140,20 @@ static const char fetch[] =
     "return out\n";
 
 /* KEYS unacked, unacked_index, totals, delayed, delayed:messages, then per item: result key,
- * destinations of its follow-ups. ARGV broker db, result db ('' when equal), then per item: field,
- * counter to raise, 1 when it was never counted as published, result px ('' none, '0' for ever),
- * document, number of follow-ups, and per follow-up: flags, envelope, due, tag.
- * Returns per item 1 done, 2 duplicate, 0 refused, or an error text. S3, S4, S5, S7, S9. */
-static const char finish[] = LUA_IS_SUCCESS LUA_FITS LUA_DELAY LUA_COUNT
+ * its dedup key if it has one, destinations of its follow-ups. ARGV broker db, result db ('' when
+ * equal), then per item: field, counter to raise (duplicates: and succeeded), 1 when it was never
+ * counted as published, result px ('' none, '0' for ever), document, '' or how to settle its key
+ * ("letter px window"), number of follow-ups, and per follow-up: flags, envelope, due, tag.
+ * Returns per item 1 done, 2 duplicate, 0 refused, or an error text. S3, S4, S5, S7, S9, S11. */
+static const char finish[] = LUA_IS_SUCCESS LUA_FITS LUA_DELAY LUA_COUNT LUA_SETTLE
     "local out, total = {}, {}\n"
     "local function add(name, n) total[name] = (total[name] or 0) + n end\n"
     "local k, a = 6, 3\n"
     "while a <= #ARGV do\n"
     "  local field, outcome, px, doc = ARGV[a], ARGV[a + 1], ARGV[a + 3], ARGV[a + 4]\n"
-    "  local n = tonumber(ARGV[a + 5])\n"
+    "  local claim, n = ARGV[a + 5], tonumber(ARGV[a + 6])\n"
     "  local verdict, success, bad = 1, false, nil\n"
+    "  local d = claim == '' and k or k + 1\n"
     "  if n > 0 or px ~= '' then\n"
     "    if redis.call('HEXISTS', KEYS[1], field) == 0 then verdict = 0 end\n"
     "  end\n"
@@ -152,9 +164,9 @@ static const char finish[] = LUA_IS_SUCCESS LUA_FITS LUA_DELAY LUA_COUNT
     "  end\n"
     "  if verdict == 1 then\n"
     "    for j = 0, n - 1 do\n"
-    "      local kind = string.byte(ARGV[a + 6 + 4 * j], 3) == 49 and 'zset' or 'list'\n"
-    "      if not fits(KEYS[k + 1 + j], kind) then\n"
-    "        verdict = 'WRONGTYPE follow-up cannot be pushed to ' .. KEYS[k + 1 + j]\n"
+    "      local kind = string.byte(ARGV[a + 7 + 4 * j], 3) == 49 and 'zset' or 'list'\n"
+    "      if not fits(KEYS[d + 1 + j], kind) then\n"
+    "        verdict = 'WRONGTYPE follow-up cannot be pushed to ' .. KEYS[d + 1 + j]\n"
     "      end\n"
     "    end\n"
     "  end\n"
@@ -164,15 +176,24 @@ static const char finish[] = LUA_IS_SUCCESS LUA_FITS LUA_DELAY LUA_COUNT
     "  end\n"
     "  if verdict == 1 or verdict == 2 then\n"
     "    if ARGV[a + 2] == '1' then add('published', 1) end\n"
+    "    if claim ~= '' then\n"
+    "      local mode, px, window = string.match(claim, '(%a) (%d+) (%d+)')\n"
+    "      if verdict == 2 then mode, px = 'd', window end\n"
+    "      settle(KEYS[d], field, mode, px)\n"
+    "    end\n"
     "  end\n"
     "  if verdict == 2 then\n"
     "    add('succeeded', 1)\n"
     "    add('duplicates', 1)\n"
     "  elseif verdict == 1 then\n"
     "    add(outcome, 1)\n"
+    "    if outcome == 'duplicates' then\n"
+    "      add('succeeded', 1)\n"
+    "      verdict = 2\n"
+    "    end\n"
     "    if px ~= '' then in_results(keep, KEYS[k], px, doc) end\n"
     "    for j = 0, n - 1 do\n"
-    "      local f, dest = a + 6 + 4 * j, KEYS[k + 1 + j]\n"
+    "      local f, dest = a + 7 + 4 * j, KEYS[d + 1 + j]\n"
     "      if string.byte(ARGV[f], 1) == 49 then add('published', 1) end\n"
     "      if string.byte(ARGV[f], 3) == 49 then\n"
     "        delay(KEYS[4], KEYS[5], dest, ARGV[f + 2], ARGV[f + 3], ARGV[f + 1])\n"
@@ -182,7 +203,7 @@ static const char finish[] = LUA_IS_SUCCESS LUA_FITS LUA_DELAY LUA_COUNT
     "    end\n"
     "  end\n"
     "  out[#out + 1] = verdict\n"
-    "  k, a = k + 1 + n, a + 6 + 4 * n\n"
+    "  k, a = d + 1 + n, a + 7 + 4 * n\n"
     "end\n"
     "for name, n in pairs(total) do count(KEYS[3], name, n) end\n"
     "return out\n";
@@ -209,14 +230,15 @@ static const char renew[] = "local lost = {}\n"
                             "end\n"
                             "return lost\n";
 
-/* KEYS unacked, unacked_index, totals, then per item: grave, its reasons, result key. ARGV broker
- * db, result db, then per item: field, bytes of the tail, never counted as published, reason, px,
- * document. Returns per item 1, 0 refused, or an error text. S2, S3, S5, S7. */
-static const char bury[] = LUA_IS_SUCCESS LUA_FITS LUA_COUNT
+/* KEYS unacked, unacked_index, totals, then per item: grave, its reasons, result key, dedup key.
+ * ARGV broker db, result db, then per item: field, bytes of the tail, never counted as published,
+ * reason, px, document, 1 when it has a dedup key to give up. Returns per item 1, 0 refused, or an
+ * error text. S2, S3, S5, S7, S11. */
+static const char bury[] = LUA_IS_SUCCESS LUA_FITS LUA_COUNT LUA_SETTLE
     "local out, dead, published = {}, 0, 0\n"
-    "for i = 0, (#KEYS - 3) / 3 - 1 do\n"
-    "  local grave, reasons, rkey = KEYS[4 + 3 * i], KEYS[5 + 3 * i], KEYS[6 + 3 * i]\n"
-    "  local a = 3 + 6 * i\n"
+    "for i = 0, (#KEYS - 3) / 4 - 1 do\n"
+    "  local grave, reasons, rkey = KEYS[4 + 4 * i], KEYS[5 + 4 * i], KEYS[6 + 4 * i]\n"
+    "  local a = 3 + 7 * i\n"
     "  local field, px = ARGV[a], ARGV[a + 4]\n"
     "  local value = redis.call('HGET', KEYS[1], field)\n"
     "  if not value then out[#out + 1] = 0\n"
@@ -232,6 +254,7 @@ static const char bury[] = LUA_IS_SUCCESS LUA_FITS LUA_COUNT
     "    redis.call('LPUSH', grave, element)\n"
     "    redis.call('HSET', reasons, redis.sha1hex(element), ARGV[a + 3])\n"
     "    if px ~= '' and not success then in_results(keep, rkey, px, ARGV[a + 5]) end\n"
+    "    if ARGV[a + 6] == '1' then settle(KEYS[7 + 4 * i], field, 'r') end\n"
     "    dead = dead + 1\n"
     "    if ARGV[a + 2] == '1' then published = published + 1 end\n"
     "    out[#out + 1] = 1\n"
@@ -294,6 +317,37 @@ static const char due[] =
              "  end\n"
              "end\n"
              "return moved\n";
+
+/* KEYS unacked, then dedup keys. ARGV life of an `h`, then per item: field, id. Returns per item a
+ * number, 0 refused or 1 won; or a letter and an id, d done by it, h held by it; or an error text.
+ * A key of a wrong type is that item's error, before anything of it was written. S3, S10. */
+static const char claim[] =
+    "local out = {}\n"
+    "for i = 2, #KEYS do\n"
+    "  local field, id = ARGV[2 * i - 2], ARGV[2 * i - 1]\n"
+    "  local verdict, v = 1, redis.pcall('GET', KEYS[i])\n"
+    "  if redis.call('HEXISTS', KEYS[1], field) == 0 then verdict = 0\n"
+    "  elseif type(v) == 'table' then verdict = 'e' .. v.err\n"
+    "  elseif v then\n"
+    "    local mode, owner, holder = string.sub(v, 1, 1), string.sub(v, 2), nil\n"
+    "    if mode == 'h' then\n"
+    "      local n, at = string.match(v, '^h(%d+):()')\n"
+    "      if n then holder, owner = string.sub(v, at, at + n - 1), string.sub(v, at + n) end\n"
+    "    end\n"
+    "    if mode == 'd' then verdict = 'd' .. owner\n"
+    "    elseif mode == 'k' and owner ~= id then verdict = 'h' .. owner\n"
+    "    elseif holder and holder ~= field\n"
+    "      and redis.call('HEXISTS', KEYS[1], holder) == 1 then\n"
+    "      redis.call('PEXPIRE', KEYS[i], ARGV[1])\n"
+    "      verdict = 'h' .. owner\n"
+    "    end\n"
+    "  end\n"
+    "  if verdict == 1 then\n"
+    "    redis.call('SET', KEYS[i], 'h' .. #field .. ':' .. field .. id, 'PX', ARGV[1])\n"
+    "  end\n"
+    "  out[#out + 1] = verdict\n"
+    "end\n"
+    "return out\n";
 
 /* KEYS result keys. ARGV broker db, result db, then per item: px, document. Returns the numbers of
  * the items that met a stored SUCCESS. S5, S9. */
@@ -459,11 +513,12 @@ static const char *const texts[REDIS_SCRIPTS] = {
     [REDIS_SCRIPT_FINISH] = finish,   [REDIS_SCRIPT_NOTE] = note,
     [REDIS_SCRIPT_RENEW] = renew,     [REDIS_SCRIPT_BURY] = bury,
     [REDIS_SCRIPT_MOVE] = move,       [REDIS_SCRIPT_DUE] = due,
-    [REDIS_SCRIPT_STORE] = store,     [REDIS_SCRIPT_GET] = get,
-    [REDIS_SCRIPT_FORGET] = forget,   [REDIS_SCRIPT_TOTALS] = totals,
-    [REDIS_SCRIPT_QUEUES] = queues,   [REDIS_SCRIPT_PEEK] = peek,
-    [REDIS_SCRIPT_PURGE] = purge,     [REDIS_SCRIPT_DEAD] = dead,
-    [REDIS_SCRIPT_EXHUME] = exhume,   [REDIS_SCRIPT_UNBURY] = unbury,
+    [REDIS_SCRIPT_CLAIM] = claim,     [REDIS_SCRIPT_STORE] = store,
+    [REDIS_SCRIPT_GET] = get,         [REDIS_SCRIPT_FORGET] = forget,
+    [REDIS_SCRIPT_TOTALS] = totals,   [REDIS_SCRIPT_QUEUES] = queues,
+    [REDIS_SCRIPT_PEEK] = peek,       [REDIS_SCRIPT_PURGE] = purge,
+    [REDIS_SCRIPT_DEAD] = dead,       [REDIS_SCRIPT_EXHUME] = exhume,
+    [REDIS_SCRIPT_UNBURY] = unbury,
 };
 
 const char *redis_script_text(enum redis_script_id id)

@@ -24,6 +24,11 @@
  *  S8. A delayed message is in `celeriac:delayed`, in its queue's own index and in
  *      `celeriac:delayed:messages`, or in none of them.
  *  S9. SELECT to the result database is undone before anything of the broker's database is touched.
+ *  S10. A dedup key's value is `h<bytes of field>:<field><id>`, held by that delivery while the
+ * field is in `unacked`; `k<id>`, kept for the retry of that job; or `d<id>`, done by it. Each has
+ * an expiry; that of `k` and `d` is their meaning, that of `h` only lets go of what nobody asks
+ *      for, and begins anew with every question.
+ *  S11. Only the delivery in an `h` settles it, in the script that removes its field (S3, S4).
  *
  * Fork rule: constant data.
  */
@@ -39,6 +44,7 @@ enum redis_script_id {
     REDIS_SCRIPT_BURY,
     REDIS_SCRIPT_MOVE,
     REDIS_SCRIPT_DUE,
+    REDIS_SCRIPT_CLAIM,
     REDIS_SCRIPT_STORE,
     REDIS_SCRIPT_GET,
     REDIS_SCRIPT_FORGET,

@@ -69,13 +69,11 @@ static int push_with_document(struct sqlite_broker *b, struct broker_event *even
 
 static int take(struct sqlite_broker *b, const struct broker_claim *by, int64_t fence)
 {
-    struct broker_event event = {
-        .kind = BROKER_CLAIMED, .flags = BROKER_WON, .tag = by->tag, .id = by->id};
     int rc = sqlite_do(b, SQL_CLAIM_PUT, ARG_BLOB(by->key), ARG_TEXT(by->id), ARG_INT(fence),
                        ARG_INT(clock_wall_ms(b->clock) + LOOK_MS));
 
     if (rc == SQLITE_OK)
-        event_queue_push(&b->staged, &event);
+        event_queue_done(&b->staged, BROKER_CLAIMED, by->tag, BROKER_WON);
     return rc;
 }
 

@@ -42,7 +42,6 @@ static void wins(struct peer *p, const struct seen *job, const char *key, const 
     struct seen s = claim(p, job, key, id);
 
     assert_int_equal(s.flags, BROKER_WON);
-    assert_string_equal(s.id, id);
     seen_free(&s);
 }
 
@@ -376,7 +375,7 @@ static void a_retry_keeps_the_key_for_its_job(struct contract_env *env)
         return;
     take_two(p, jobs);
     wins(p, &jobs[0], "k", "first");
-    retry_in(env, p, &jobs[0], 100);
+    retry_in(env, p, &jobs[0], 0);
     waits_for(p, &jobs[1], "k", "second", "first");
     take_is(p, "retry", &again);
     wins(p, &again, "k", "first");
@@ -388,11 +387,24 @@ static void a_retry_keeps_the_key_for_its_job(struct contract_env *env)
     free_two(jobs);
 }
 
-/* Nobody consumes the retry here: its time and a lease later the key is anybody's. */
+/* Puts a message and takes deliveries until it comes; what comes before it stays leased. */
+static struct seen put_and_take(struct peer *p, const char *envelope)
+{
+    struct seen job;
+
+    put(p, "celery", envelope);
+    job = take(p);
+    while (strcmp(job.data, envelope) != 0) {
+        seen_free(&job);
+        job = take(p);
+    }
+    return job;
+}
+
+/* The retry claims nothing here: its time and a lease later the key is anybody's. */
 static void a_retry_that_does_not_come_loses_the_key(struct contract_env *env)
 {
     struct peer *p = peer_open(env, "w", 1);
-    struct broker_message second = {.queue = slice_of("celery"), .envelope = slice_of("2")};
     struct seen job;
 
     if (!keeps_keys(p))
@@ -400,18 +412,16 @@ static void a_retry_that_does_not_come_loses_the_key(struct contract_env *env)
     put(p, "celery", "1");
     job = take(p);
     wins(p, &job, "k", "first");
-    retry_in(env, p, &job, 50);
+    retry_in(env, p, &job, 2 * CONTRACT_LEASE_MS);
     seen_free(&job);
-    env_pass(env, 50 + CONTRACT_LEASE_MS + 50);
-    second.priority = 0;
-    put_message(p, &second);
-    job = take(p);
-    if (strcmp(job.data, "2") != 0) {
-        seen_free(&job);
-        job = take(p);
-    }
-    assert_string_equal(job.data, "2");
-    wins(p, &job, "k", "second");
+    env_pass(env, CONTRACT_LEASE_MS * 3 / 2);
+    job = put_and_take(p, "2");
+    waits_for(p, &job, "k", "second", "first");
+    finish_ok(p, &job);
+    seen_free(&job);
+    env_pass(env, CONTRACT_LEASE_MS * 3 / 2 + 50);
+    job = put_and_take(p, "3");
+    wins(p, &job, "k", "third");
     check_totals(p);
     seen_free(&job);
 }
