@@ -30,7 +30,9 @@ struct amqp_index_config {
 };
 
 struct amqp_index_counters {
-    uint64_t succeeded, failed, retried, dead, duplicates, purged, removed;
+    uint64_t succeeded, failed, retried, dead; /* failed: with what was purged */
+    uint64_t duplicates, purged, removed;
+    uint64_t revived; /* of the dead: dead - revived were not sent again */
 };
 
 struct amqp_index_entry {

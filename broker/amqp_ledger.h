@@ -8,14 +8,16 @@
  * Model: a stream is one log, the same for all who read it. amqp_ledger_apply takes the next record
  * and its offset and says what it did. State is a table of keys:
  *     none -> running (owner since an offset) -> done (for its window) -> none
+ *                                             -> kept (for a retry, for its time) -> running
  * A record names the offset that it builds on (prev): compare-and-swap on the log. A claim takes
  * effect only if prev is the offset of the present owner's record, or AMQP_RECORD_NONE when there
- * is none; done and release only if prev is the offset of the present, running owner. So of all who
- * claim on the same knowledge the first in the log wins, and everyone sees the same winner. The
- * winning offset is the fence number of the run.
+ * is none; done, keep and release only if prev is the offset of the present, running owner. A done
+ * key can not be claimed, a kept one by the task id only that it is kept for. So of all who claim
+ * on the same knowledge the first in the log wins, and everyone sees the same winner. The winning
+ * offset is the fence number of the run.
  *
  * Time: log time T is the greatest stamp of all records applied so far, this one included. A done
- * key is forgotten when T - T(done) > window_s; a claim that was not said again (AMQP_CLAIM_HELD)
+ * key is forgotten when T - T(done) > window_ms; a claim that was not said again (AMQP_CLAIM_HELD)
  * for AMQP_LEDGER_CLAIM_S is forgotten as well. All replicas compute the same T and forget alike. A
  * publisher stamps with amqp_ledger_stamp (its wall clock, or T when that is ahead), so that a
  * replica that began later catches up with T.
@@ -86,6 +88,8 @@ enum amqp_ledger_verdict {
     AMQP_LEDGER_HELD_REFUSED, /* the owner is not, or no longer, the owner */
     AMQP_LEDGER_DONE,
     AMQP_LEDGER_DONE_REFUSED,
+    AMQP_LEDGER_KEPT,
+    AMQP_LEDGER_KEEP_REFUSED,
     AMQP_LEDGER_RELEASED,
     AMQP_LEDGER_RELEASE_REFUSED,
     AMQP_LEDGER_SYNCED /* own sync */
@@ -109,16 +113,21 @@ struct amqp_ledger_decision {
 int amqp_ledger_apply(struct amqp_ledger *l, int64_t offset, struct slice record, int64_t seen_ms,
                       struct amqp_ledger_decision *d, struct err *e);
 
-enum amqp_ledger_state { AMQP_LEDGER_NONE, AMQP_LEDGER_RUNNING, AMQP_LEDGER_OVER };
+enum amqp_ledger_state {
+    AMQP_LEDGER_NONE,
+    AMQP_LEDGER_RUNNING,
+    AMQP_LEDGER_OVER,
+    AMQP_LEDGER_WAITING /* kept: only a claim of the same task id can win */
+};
 
 struct amqp_ledger_view {
     enum amqp_ledger_state state;
     bool own;            /* the owner is this dispatcher */
     uint64_t host;       /* the owner */
-    int64_t offset;      /* what a claim names as prev: the owner's record (running), the done
-                            record's (over: no claim can win), or AMQP_RECORD_NONE */
+    int64_t offset;      /* what a claim names as prev: the record that made this state, or
+                            AMQP_RECORD_NONE */
     int64_t steal_at_ms; /* running: monotonic; CLOCK_NEVER for an own one */
-    int64_t until_ms;    /* log time at which the key is forgotten */
+    int64_t until_ms;    /* the last log time at which it is so */
     struct slice id;     /* task id of the first */
     struct slice doc;    /* over: its result document; {NULL,0}: not kept here */
 };
