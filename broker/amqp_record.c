@@ -124,6 +124,7 @@ void amqp_result_write(struct buf *out, const struct amqp_result_record *r)
     put32(&at, (uint32_t)r->doc.len);
     put32(&at, r->count);
     put32(&at, 0);
+    put64(&at, (uint64_t)r->expires_ms);
     put_texts(&at, r->id, r->doc);
 }
 
@@ -195,6 +196,7 @@ bool amqp_result_read(struct amqp_result_record *r, struct slice bytes)
     doc_len = get32(&at);
     r->count = get32(&at);
     at += 4;
+    r->expires_ms = (int64_t)get64(&at);
     return r->outcome >= AMQP_RESULT_SUCCEEDED && r->outcome <= AMQP_RESULT_SYNC &&
            is_time(r->now_ms) &&
            get_texts(slice_make(at, bytes.len - AMQP_RESULT_HEAD), id_len, doc_len, &r->id,

@@ -8,9 +8,10 @@
  * Model of a ledger record, 64 bytes of head:
  *   0 version | 1 kind | 2 id_len (2) | 4 doc_len (4) | 8 window_ms (8) | 16 prev (8)
  *   | 24 now_ms (8) | 32 host (8) | 40 nonce (8) | 48 key (16) | id | doc
- * and of a result record, 48 bytes:
+ * and of a result record, 56 bytes:
  *   0 version | 1 outcome | 2 flags (2) | 4 retries (4) | 8 now_ms (8) | 16 host (8) | 24 nonce (8)
- *   | 32 id_len (2) | 34 nothing (2) | 36 doc_len (4) | 40 count (4) | 44 nothing (4) | id | doc
+ *   | 32 id_len (2) | 34 nothing (2) | 36 doc_len (4) | 40 count (4) | 44 nothing (4)
+ *   | 48 expires_ms (8) | id | doc
  *
  * Invariants: a record's length is exactly head + id_len + doc_len. Reading refuses (false) what is
  * shorter or longer, of another version or kind, or has a time that no clock says; it
@@ -32,7 +33,7 @@
 #define AMQP_RECORD_STAMP_MAX 4102444800000LL /* 2100-01-01: no clock that works says more */
 
 #define AMQP_CLAIM_HEAD  64
-#define AMQP_RESULT_HEAD 48
+#define AMQP_RESULT_HEAD 56
 
 /* xxHash-128 in its canonical byte order. */
 struct amqp_key {
@@ -90,6 +91,8 @@ struct amqp_result_record {
     uint32_t retries;
     uint32_t count; /* of PURGED and REMOVED */
     int64_t now_ms;
+    int64_t expires_ms; /* so long after now_ms doc is no result any more; 0: as the reader is set
+                           up; negative: never */
     uint64_t host;
     uint64_t nonce;
     struct slice id;
