@@ -18,7 +18,7 @@ void buf_clear(struct buf *b)
     b->failed = false;
 }
 
-/* Moves the content to the front: cheaper than growing when half of the memory was consumed. */
+/* Moves the content to the front. */
 static void compact(struct buf *b)
 {
     if (b->start && b->len)
@@ -50,12 +50,15 @@ char *buf_reserve(struct buf *b, size_t n)
         b->failed = true;
         return NULL;
     }
-    if (b->cap - b->start < b->len + n) {
+    if (b->cap - b->start >= b->len + n)
+        return b->mem + b->start + b->len;
+    /* Cheaper than growing when half was consumed; a long queue that loses little at its front is
+     * not moved each time. */
+    if (b->start >= b->len)
         compact(b);
-        if (b->cap < b->len + n && !grow(b, b->len + n)) {
-            b->failed = true;
-            return NULL;
-        }
+    if (b->cap - b->start < b->len + n && !grow(b, b->start + b->len + n)) {
+        b->failed = true;
+        return NULL;
     }
     return b->mem + b->start + b->len;
 }

@@ -4,31 +4,36 @@
  * Purpose: everything between "the login succeeded" (amqp_dial.h) and "a message arrived": frames
  * out, frames in, channels, remote calls, publisher confirms, heartbeats. It knows AMQP, not jobs.
  *
- * Model: librabbitmq encodes and decodes; the bytes are sent by us. A method or a message is
- * appended to the output buffer as frames and sent with MSG_DONTWAIT when the link is pumped;
- * nothing ever waits for the socket, because librabbitmq 0.11's own publish can wait for ever
- * (a zero timeout that means "infinite", fixed in 0.14). Input is drained with
- * amqp_simple_wait_frame_noblock until it reports a timeout: the library reads up to 128 KiB ahead,
- * and what it holds never makes the descriptor readable again. Frames are assembled to messages per
- * channel. The library's own heartbeats are off (they are sent with its blocking send); the link
- * sends one whenever nothing was written for half the interval and gives the connection up when
- * nothing was read for two intervals.
+ * Model: librabbitmq encodes and decodes; the bytes are sent and received by us. A method or a
+ * message is appended to the output buffer as frames and sent with MSG_DONTWAIT when the link is
+ * pumped; nothing ever waits for the socket, because librabbitmq 0.11's own publish can wait for
+ * ever (a zero timeout that means "infinite", fixed in 0.14). Its readers keep what they read ahead
+ * where poll does not see it, queue frames behind the answer to a call, and decode headers by
+ * recursion before one can look at them: so what the login left in the library is drained from it
+ * until it reports a timeout, once, and from then on the bytes are read here and only single
+ * methods and properties are given to it, after a look (amqp_assembly.h). The library's own
+ * heartbeats are off (they are sent with its blocking send); the link sends one whenever nothing
+ * was written for half the interval and gives the connection up when nothing was read for two
+ * intervals.
  *
  * A remote call (declare, bind, qos, consume, get, cancel, ...) is written at once and answered
- * later by its callback, in order per channel. When the server closes the channel, every
- * outstanding call of it gets the server's text, the owner's on_channel_closed is called, and the
- * channel can be opened again. When the connection ends, every call gets it, then on_down is
- * called once; the link is then dead and can only be closed. Callbacks run inside link_pump only,
- * never inside a function that submits; they may submit, but not close the link.
+ * later by its callback, in order per channel; calls may follow each other without waiting for
+ * answers. When the server closes the channel, every outstanding call of it fails, the owner's
+ * on_channel_closed is called, and the channel can be opened again (as early as in those
+ * callbacks). When the connection ends, every call fails, then on_down is called once; the link is
+ * then dead and can only be closed. Callbacks run inside link_pump only, never inside a function
+ * that submits; they may submit, but neither pump nor close the link. One link_pump reads a bounded
+ * number of messages; when more are there, link_deadline is now.
  *
  * Flow: link_backlog tells how many bytes wait. During connection.blocked (a memory or disk alarm)
  * the server reads nothing: bytes are kept and go out when it is lifted. A broker that stopped
  * altogether shows as missing heartbeats. TCP_USER_TIMEOUT is the last resort.
  *
  * Confirms: after link_confirm_select every published message gets a sequence number (1, 2, ...
- * per channel); on_confirm is told each number exactly once, multiple acks spread out, with
- * whether the server took it. A mandatory message without a queue is told by on_returned before its
- * confirm.
+ * per channel and opening of it); on_confirm is told each number exactly once, multiple acks spread
+ * out, with whether the server took it; what is open when the channel or the connection ends is not
+ * told. A mandatory message without a queue is told by on_returned before its confirm (found again
+ * by exchange, routing key, message id, correlation id and length: AMQP tells no number).
  *
  * Ownership: bytes and tables are copied at submit. What a callback gets is borrowed for its
  * duration. Fork rule: made after fork, one process, one thread (dialing has its own thread, which
@@ -59,15 +64,18 @@ struct amqp_incoming {
     struct slice routing_key;
     const amqp_basic_properties_t *properties;
     struct slice body;
+    bool malformed;     /* headers too deep or broken: properties is then an empty set */
     uint32_t left;      /* get-ok only: messages left in the queue */
     int reply_code;     /* return only: 312 no route, 313 no consumers */
     struct slice reply; /* return only: the server's text */
 };
 
-/* The answer to a call. method is the reply (amqp_queue_declare_ok_t, ...) or NULL when it failed;
- * why is then ERR_RECONNECT (connection gone) or says what the server refused: why->number... the
- * AMQP reply code is in `code` (404, 405, 406, 403, 530, 540; 0 when it is none of the server's).
- * message is set for basic.get with get-ok. */
+/* The answer to a call. method is the reply (amqp_queue_declare_ok_t, ...) or NULL when it failed,
+ * and why then says so: ERR_RECONNECT the connection is gone, ERR_NOTFOUND 404, ERR_OPERATOR 403
+ * and 530, ERR_REFUSED 405, 406 and the like, ERR_AGAIN the channel was closed for something else.
+ * code is the server's reply code when it was this very call that the server did not like (also
+ * when that ended the connection, as 540 and 530 do), else 0. message is set for basic.get with
+ * get-ok. */
 struct amqp_answer {
     const amqp_method_t *method;
     const struct amqp_incoming *message;
@@ -100,11 +108,15 @@ struct amqp_link *link_start(amqp_connection_state_t taken, int heartbeat_s, con
  * NULL is a no-op. */
 void link_close(struct amqp_link *l);
 
+/* The longest body that is accepted, 256 MiB when not set; a longer one ends the connection. */
+void link_limit_body(struct amqp_link *l, uint64_t bytes);
+
 bool link_is_up(const struct amqp_link *l);
 bool link_is_blocked(const struct amqp_link *l);
 size_t link_backlog(const struct amqp_link *l);
 uint32_t link_frame_max(const struct amqp_link *l);
-/* A text of the server's properties ("product", "version", "cluster_name"), or "". */
+/* A text of the server's properties ("product", "version", "cluster_name"), "true" or "false" for
+ * one of its capabilities ("capabilities.consumer_cancel_notify"), or "". */
 const char *link_server(const struct amqp_link *l, const char *property);
 
 void link_poll_wants(const struct amqp_link *l, struct pollfd *fd);
@@ -113,14 +125,17 @@ int64_t link_deadline(const struct amqp_link *l);
  * soon (many submits, one send). */
 void link_pump(struct amqp_link *l);
 
-/* Channels are small numbers from 1 chosen by the owner. Everything below is -1 with an error
- * (ERR_RECONNECT) when the link is down, or when out of memory; nothing was then written. */
+/* Channels are small numbers from 1 chosen by the owner. Everything below is -1 with an error when
+ * the link is down (ERR_RECONNECT), the channel is not open (ERR_REFUSED), something does not fit a
+ * frame (ERR_DEADLETTER), or when out of memory; nothing was then written. A channel can be used as
+ * soon as its opening was written. */
 int link_open_channel(struct amqp_link *l, int channel, struct err *e);
-/* Writes any synchronous method (amqp_queue_declare_t with AMQP_QUEUE_DECLARE_METHOD, ...); its
- * reply brings the callback. context and number come back in it. */
+/* Writes any synchronous method (amqp_queue_declare_t with AMQP_QUEUE_DECLARE_METHOD, ...), without
+ * nowait; its reply brings the callback. context and number come back in it. answered may be NULL:
+ * nobody asks. */
 int link_call(struct amqp_link *l, int channel, amqp_method_number_t id, const void *decoded,
               amqp_answered_fn *answered, void *context, uint64_t number, struct err *e);
-/* Writes a method that has no reply (basic.ack, basic.nack, basic.reject). */
+/* Writes a method that has no reply (basic.ack, basic.nack, basic.reject, or one with nowait). */
 int link_tell(struct amqp_link *l, int channel, amqp_method_number_t id, const void *decoded,
               struct err *e);
 int link_confirm_select(struct amqp_link *l, int channel, struct err *e);

@@ -132,8 +132,8 @@ static int parse_user(struct uri *uri, struct slice info, const struct scheme *s
     return take(uri, &uri->password, slice_make(colon + 1, info.len - user.len - 1), scheme, e);
 }
 
-static int parse_port(struct uri *uri, struct slice text, const struct scheme *scheme,
-                      struct err *e)
+static int parse_port(const struct uri *uri, int *to, struct slice text,
+                      const struct scheme *scheme, struct err *e)
 {
     long port = 0;
 
@@ -144,12 +144,13 @@ static int parse_port(struct uri *uri, struct slice text, const struct scheme *s
     }
     if (text.len && (port < 1 || port > 65535))
         return wrong(uri, "the port is not a number from 1 to 65535", scheme->example, e);
-    uri->port = (int)port;
+    *to = (int)port;
     return 0;
 }
 
 /* host, host:port, [v6], [v6]:port */
-static int parse_host(struct uri *uri, struct slice s, const struct scheme *scheme, struct err *e)
+static int parse_host(const struct uri *uri, char **name, int *port, struct slice s,
+                      const struct scheme *scheme, struct err *e)
 {
     const char *end = s.ptr + s.len;
     const char *stop = s.len && *s.ptr == '[' ? memchr(s.ptr, ']', s.len) : NULL;
@@ -167,10 +168,48 @@ static int parse_host(struct uri *uri, struct slice s, const struct scheme *sche
     }
     if (stop < end && *stop != ':')
         return wrong(uri, "a port begins with ':'", scheme->example, e);
-    if (host.len && take(uri, &uri->host, host, scheme, e) < 0)
+    if (host.len && take(uri, name, host, scheme, e) < 0)
         return -1;
-    return stop < end ? parse_port(uri, slice_make(stop + 1, (size_t)(end - stop - 1)), scheme, e)
-                      : 0;
+    return stop < end
+               ? parse_port(uri, port, slice_make(stop + 1, (size_t)(end - stop - 1)), scheme, e)
+               : 0;
+}
+
+/* Cuts off what is in front of the first comma. */
+static struct slice next_host(struct slice *list)
+{
+    const char *comma = memchr(list->ptr, ',', list->len);
+    struct slice first = {list->ptr, comma ? (size_t)(comma - list->ptr) : list->len};
+    size_t used = first.len + (comma ? 1 : 0);
+
+    *list = slice_make(list->ptr + used, list->len - used);
+    return first;
+}
+
+static int parse_hosts(struct uri *uri, struct slice list, const struct scheme *scheme,
+                       struct err *e)
+{
+    bool several = strncmp(scheme->name, "amqp", 4) == 0;
+
+    if (!several || !memchr(list.ptr, ',', list.len))
+        return parse_host(uri, &uri->host, &uri->port, list, scheme, e);
+    if (parse_host(uri, &uri->host, &uri->port, next_host(&list), scheme, e) < 0)
+        return -1;
+    while (list.len) {
+        struct uri_host *more = realloc(uri->more, (uri->more_len + 1) * sizeof(*more));
+        struct uri_host *host;
+
+        if (!more)
+            return err_nomem(e);
+        uri->more = more;
+        host = &more[uri->more_len++];
+        *host = (struct uri_host){NULL, 0};
+        if (parse_host(uri, &host->name, &host->port, next_host(&list), scheme, e) < 0)
+            return -1;
+        if (!host->name)
+            return wrong(uri, "a host between commas has no name", scheme->example, e);
+    }
+    return 0;
 }
 
 static int parse_network(struct uri *uri, const char *text, const struct scheme *scheme,
@@ -189,7 +228,7 @@ static int parse_network(struct uri *uri, const char *text, const struct scheme 
         if (parse_user(uri, slice_make(authority.ptr, (size_t)(at - authority.ptr)), scheme, e) < 0)
             return -1;
     }
-    if (parse_host(uri, host, scheme, e) < 0)
+    if (parse_hosts(uri, host, scheme, e) < 0)
         return -1;
     if (*path == '/' && !keeps_slash)
         path++;
@@ -277,6 +316,9 @@ void uri_release(struct uri *uri)
     free(uri->user);
     free(uri->password);
     free(uri->host);
+    for (size_t i = 0; i < uri->more_len; i++)
+        free(uri->more[i].name);
+    free(uri->more);
     free(uri->path);
     free(uri->query);
     *uri = (struct uri){0};
@@ -296,6 +338,30 @@ char *uri_param(const struct uri *uri, const char *name)
         at += part + (at[part] == '&');
         if (*at == '#')
             break;
+    }
+    return NULL;
+}
+
+static bool is_one_of(struct slice name, const char *const *names)
+{
+    for (; *names; names++) {
+        if (slice_is(name, *names))
+            return true;
+    }
+    return false;
+}
+
+char *uri_unknown_param(const struct uri *uri, const char *const *names)
+{
+    const char *at = uri->query ? uri->query : "";
+
+    while (*at && *at != '#') {
+        size_t len = strcspn(at, "=&#");
+
+        if (len && !is_one_of(slice_make(at, len), names))
+            return strndup(at, len);
+        at += strcspn(at, "&#");
+        at += *at == '&';
     }
     return NULL;
 }

@@ -3,8 +3,9 @@
  *
  * Forms: redis://[[user]:password@]host[:port][/db], rediss://...,
  * redis+socket://[[user]:password@]/path?virtual_host=db, sqlite:PATH and sqlite://PATH (what
- * follows is the path as written, three slashes begin an absolute one), memory:[name], amqp://...,
- * disabled:// (result backend that stores nothing). Invariant: user name and password are
+ * follows is the path as written, three slashes begin an absolute one), memory:[name],
+ * amqp://[[user][:password]@]host[:port][,host[:port]...][/vhost], amqps://..., disabled:// (result
+ * backend that stores nothing). Invariant: user name and password are
  * percent-decoded here and shown nowhere: uri_masked is what logs get. Fork rule: a value; the
  * strings are owned by the struct.
  */
@@ -13,15 +14,24 @@
 
 #include "base/err.h"
 
+#include <stddef.h>
+
+struct uri_host {
+    char *name;
+    int port; /* 0 when absent */
+};
+
 struct uri {
     char *scheme; /* lower case: "redis", "redis+socket", "sqlite", "memory", "amqp", "disabled" */
     char *user;   /* NULL when absent; decoded */
-    char *password; /* NULL when absent; decoded */
-    char *host;     /* NULL when absent; without the brackets of an IPv6 address */
-    int port;       /* 0 when absent */
-    char *path;     /* as written, percent-decoded except for sqlite; for redis the text behind the
-                       slash ("0"), "" when absent */
-    char *query;    /* behind the '?', "" when absent (sqlite paths keep theirs in path) */
+    char *password;        /* NULL when absent; decoded */
+    char *host;            /* NULL when absent; without the brackets of an IPv6 address */
+    int port;              /* 0 when absent */
+    struct uri_host *more; /* amqp and amqps: the hosts behind the first comma; owned */
+    size_t more_len;
+    char *path;  /* as written, percent-decoded except for sqlite; for redis the text behind the
+                    slash ("0"), "" when absent */
+    char *query; /* behind the '?', "" when absent (sqlite paths keep theirs in path) */
     char masked[256]; /* the URL with "***" for a password; for people and logs */
 };
 
@@ -31,5 +41,9 @@ void uri_release(struct uri *uri);
 
 /* The value of a query parameter, malloc'ed and decoded; NULL when absent. */
 char *uri_param(const struct uri *uri, const char *name);
+
+/* The first query parameter that is not in the table (which ends with NULL), malloc'ed and as
+ * written; NULL when all are. */
+char *uri_unknown_param(const struct uri *uri, const char *const *names);
 
 #endif
