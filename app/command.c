@@ -85,8 +85,17 @@ int app_run(int argc, char **argv, const struct proc_title *title)
 }
 
 static const struct command *const all_commands[] = {
-    &command_worker, &command_call, &command_result, &command_status,   &command_queue,
-    &command_purge,  &command_dead, &command_etl,    &command_help_row, NULL,
+    &command_worker,
+    &command_call,
+    &command_result,
+    &command_status,
+    &command_queue,
+    &command_purge,
+    &command_dead,
+    &command_doctor,
+    &command_etl,
+    &command_help_row,
+    NULL,
 };
 
 static const struct command root = {

@@ -13,6 +13,8 @@
 
 /* cmd_etl.c: it needs both the client and the tasks, so it lives here. */
 extern const struct command command_etl;
+/* cmd_doctor.c: it asks a broker, and RabbitMQ's management API beside it. */
+extern const struct command command_doctor;
 
 /* The program as a command whose subs are all commands. */
 const struct command *app_root(void);

@@ -39,8 +39,7 @@ int cli_open(struct session *s, const struct command_context *ctx, const struct 
     struct err e = ERR_INIT;
 
     if (!config.url)
-        return command_usage(ctx, "no broker is given: use -b URL, CELERIAC_BROKER, "
-                                  "CELERY_BROKER_URL or 'broker = URL' in the configuration file");
+        return command_usage(ctx, CLI_NO_BROKER);
     if (session_open(s, &config, &e) < 0)
         return command_fail(ctx, &e);
     return EXITCODE_OK;

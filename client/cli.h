@@ -16,6 +16,11 @@
 extern const struct opt_row cli_broker_rows[]; /* --timeout */
 extern const struct opt_row cli_force_rows[];  /* -f, --force, --yes */
 
+/* For command_usage: no broker in any option. */
+#define CLI_NO_BROKER                                                                              \
+    "no broker is given: use -b URL, CELERIAC_BROKER, CELERY_BROKER_URL or 'broker = URL' in the " \
+    "configuration file"
+
 /* Opens the broker that the options name. connect_once: a refused connection is final, for those
  * who only want to look. Returns the exit status: EXITCODE_OK, or the message is printed. */
 int cli_open(struct session *s, const struct command_context *ctx, const struct opt_values *v,

@@ -30,6 +30,7 @@ BELONGS_TO = {
     "amqp_ssl_socket": r"broker/amqp_lib\.h",
     "amqp_tcp_socket": r"broker/amqp_lib\.h",
     "rabbitmq-c": r"broker/amqp_lib\.h",
+    "curl": r"broker/amqp_api\.c",
     "sqlite3.h": r"broker/sqlite|tasks/etl_",
     "event2": r"worker/|broker/redis|broker/amqp",
 }
