@@ -3,9 +3,14 @@
 
 import json
 import os
+import pathlib
 import subprocess
+import sys
 import tempfile
 import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+from harness import Redis, process_tree  # noqa: E402
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 QUICKSTART = os.path.join(ROOT, "scripts", "quickstart")
@@ -46,6 +51,47 @@ class Quickstart(unittest.TestCase):
         other = self.quickstart("-c", "2", "--db", "other.db", "--chunk-size", "5000", "a b.log")
         self.assertIn("S(N)", other.stdout)
         self.assertIn("parse + insert", other.stdout)
+
+    def watched(self, *args, env=None):
+        """Runs it, and returns (CompletedProcess, what its processes were called while any of ours ran)."""
+        titles = set()
+        process = subprocess.Popen([QUICKSTART, "--no-install", *args], cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                   text=True, env=dict(os.environ, TMPDIR=self.tmp, **(env or {})))
+        while process.poll() is None:
+            tree = process_tree(os.getpid())
+            if any(title.startswith("celeriac:") or title.split("\0")[0].endswith("/app/celeriac") for title in tree.values()):
+                titles.update(tree.values())
+        out, err = process.communicate()
+        return subprocess.CompletedProcess(args, process.returncode, out, err), titles
+
+    def test_a_server_that_is_already_there(self):
+        place = os.path.join(self.folder, "server")
+        os.mkdir(place)
+        redis = Redis(place).start()
+        self.addCleanup(redis.stop)
+        redis.cli("CONFIG", "SET", "requirepass", "hush77")
+        url = redis.url.replace("redis+socket://", "redis+socket://:hush77@")
+        self.write("a.log", "".join(LINE % (i % 60, i) for i in range(20000)))
+        args = ("--no-calibrate", "-o", "json", "--chunk-size", "5000", "a.log")
+        for way in (("-b", url, *args), (f"--broker={url}", *args), args):
+            done, titles = self.watched(*way, env={} if len(way) > len(args) else {"CELERIAC_QUICKSTART_BROKER": url})
+            self.assertEqual(done.returncode, 0, done.stderr)
+            report = json.loads(done.stdout)
+            self.assertEqual(report["inserted"] + report["duplicates"], 20000)
+            self.assertTrue(titles)
+            self.assertNotIn("hush77", "".join(titles) + done.stdout + done.stderr)
+            self.assertEqual(os.listdir(self.tmp), [], "something is left behind")
+        said = redis.cli("-a", "hush77", "--no-auth-warning", "HGET", "celeriac:totals", "succeeded")
+        self.assertGreater(int(said), 100)
+
+    def test_a_server_that_can_not_be_used(self):
+        self.write("a.log", LINE % (0, 0))
+        done = self.quickstart("-b", f"redis+socket://:hush77@{self.folder}/no.sock", "a.log", status=3)
+        self.assertEqual(len(done.stderr.splitlines()[1:]), 1, done.stderr)
+        self.assertIn("no.sock", done.stderr)
+        self.assertNotIn("hush77", done.stderr + done.stdout)
+        done = self.quickstart("-b", "gopher://:hush77@host", "a.log", status=2)
+        self.assertNotIn("hush77", done.stderr + done.stdout)
 
     def test_the_sample_is_the_default(self):
         report = json.loads(self.quickstart("--no-calibrate", "-o", "json").stdout)
