@@ -353,6 +353,12 @@ static void go_down(struct amqp_link *l)
         l->events->on_down(l->owner, l, &why);
 }
 
+void link_flush(struct amqp_link *l)
+{
+    if (l->up && !l->broken)
+        send_output(l);
+}
+
 void link_pump(struct amqp_link *l)
 {
     if (!l->up)

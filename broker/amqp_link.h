@@ -124,6 +124,8 @@ int64_t link_deadline(const struct amqp_link *l);
 /* Sends, receives, calls back, keeps the heartbeat. Also after a call that only submitted, to send
  * soon (many submits, one send). */
 void link_pump(struct amqp_link *l);
+/* Sends what waits, without reading. */
+void link_flush(struct amqp_link *l);
 
 /* Channels are small numbers from 1 chosen by the owner. Everything below is -1 with an error when
  * the link is down (ERR_RECONNECT), the channel is not open (ERR_REFUSED), something does not fit a

@@ -67,6 +67,7 @@ typedef bool broker_same_place_fn(const struct uri *jobs, const struct uri *resu
 broker_open_fn memory_open;
 broker_open_fn sqlite_open;
 broker_open_fn redis_open;
+broker_open_fn amqp_open;
 broker_same_place_fn redis_same_place;
 
 /* Tags with this bit are made by split.c and never reach the caller; broker.c refuses them. */

@@ -23,7 +23,6 @@ struct scheme {
 
 static const char no_tls[] = "this build's hiredis has no TLS: use redis:// through a TLS tunnel "
                              "(stunnel), or a private network";
-static const char no_amqp[] = "RabbitMQ is not in this version: use redis:// or sqlite:";
 static const char no_jobs[] = "it stores nothing and can only be a result backend";
 
 static const struct scheme schemes[] = {
@@ -32,15 +31,15 @@ static const struct scheme schemes[] = {
     {"redis", redis_open, redis_same_place, NULL},
     {"redis+socket", redis_open, redis_same_place, NULL},
     {"rediss", NULL, NULL, no_tls},
-    {"amqp", NULL, NULL, no_amqp},
-    {"amqps", NULL, NULL, no_amqp},
+    {"amqp", amqp_open, NULL, NULL},
+    {"amqps", amqp_open, NULL, NULL},
     {"disabled", NULL, NULL, no_jobs},
 };
 #define SCHEMES (sizeof(schemes) / sizeof(schemes[0]))
 
 const char *broker_schemes(void)
 {
-    return "memory, sqlite, redis, redis+socket";
+    return "memory, sqlite, redis, redis+socket, amqp, amqps";
 }
 
 static int unknown_scheme(const struct uri *uri, struct err *e)

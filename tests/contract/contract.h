@@ -23,6 +23,15 @@
 
 #define CONTRACT_LEASE_MS 400
 
+/* What a backend cannot do by its nature (docs/broker-contract.md says why). */
+enum contract_lacks {
+    LACKS_LEASES = 1 << 0,       /* a lease ends with the connection, not in time */
+    LACKS_PRIORITY = 1 << 1,     /* the order is the queue's own business */
+    LACKS_ATOMIC_FINISH = 1 << 2, /* what follows from a finish comes one after another */
+    LACKS_DELAY_VIEW = 1 << 3,   /* what is delayed is counted, not shown */
+    LACKS_LASTING_NODES = 1 << 4 /* a node that is gone has said nothing */
+};
+
 struct peer;
 
 struct contract_env {
@@ -34,6 +43,7 @@ struct contract_env {
     bool durable;
     bool split; /* results elsewhere: what must then be looser is said in broker/split.c */
     bool trace;
+    unsigned lacks;
     struct clock_fake fake;
     const struct clock *clock;
     struct peer *peers[8];
@@ -78,6 +88,8 @@ void seen_free(struct seen *s);
 /* Lets time pass for all peers. */
 void env_pass(struct contract_env *env, int64_t ms);
 int64_t env_wall_ms(const struct contract_env *env);
+/* Skips the rest of the case on a backend that lacks it. */
+void env_needs(const struct contract_env *env, unsigned lacks);
 
 /* Shorthands; each waits for its confirmation. */
 void put(struct peer *p, const char *queue, const char *envelope);

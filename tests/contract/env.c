@@ -172,6 +172,12 @@ int64_t env_wall_ms(const struct contract_env *env)
     return clock_wall_ms(env->clock);
 }
 
+void env_needs(const struct contract_env *env, unsigned lacks)
+{
+    if (env->lacks & lacks)
+        skip();
+}
+
 /* ---- shorthands ---- */
 
 void put_message(struct peer *p, struct broker_message *m)

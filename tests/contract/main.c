@@ -4,6 +4,7 @@
  * Fork rule: the case of a killed holder forks with no broker open.
  */
 #include "contract.h"
+#include "rabbitmq_server.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -22,14 +23,27 @@ struct backend {
     bool fake_clock;
     bool trace;
     bool redis;
+    bool rabbitmq; /* url comes from the server that the tests share */
+    unsigned lacks;
 };
 
 static const struct backend backends[] = {
-    {"memory", "memory:%s", "", false, true, false, false},
-    {"sqlite", "sqlite:%s/queue.db", "", true, false, false, false},
-    {"redis", "redis+socket://%s/redis.sock", "", true, false, false, true},
-    {"trace", "memory:%s", "", false, true, true, false},
-    {"split", "memory:%s", "memory:results-%s", false, true, false, false},
+    {.name = "memory", .url = "memory:%s", .result_url = "", .fake_clock = true},
+    {.name = "sqlite", .url = "sqlite:%s/queue.db", .result_url = "", .durable = true},
+    {.name = "redis",
+     .url = "redis+socket://%s/redis.sock",
+     .result_url = "",
+     .durable = true,
+     .redis = true},
+    {.name = "amqp",
+     .url = "",
+     .result_url = "",
+     .durable = true,
+     .rabbitmq = true,
+     .lacks = LACKS_LEASES | LACKS_PRIORITY | LACKS_ATOMIC_FINISH | LACKS_DELAY_VIEW |
+              LACKS_LASTING_NODES},
+    {.name = "trace", .url = "memory:%s", .result_url = "", .fake_clock = true, .trace = true},
+    {.name = "split", .url = "memory:%s", .result_url = "memory:results-%s", .fake_clock = true},
 };
 
 static const struct contract_row *const suites[] = {suite_publish, suite_lease,   suite_finish,
@@ -68,6 +82,7 @@ static struct contract_env *env_new(const struct backend *backend)
     env->backend = backend->name;
     env->durable = backend->durable;
     env->trace = backend->trace;
+    env->lacks = backend->lacks;
     strcpy(env->dir, "/tmp/celeriac-contract-XXXXXX");
     assert_non_null(mkdtemp(env->dir));
     /* The formats are the constants of the table above. */
@@ -81,6 +96,8 @@ static struct contract_env *env_new(const struct backend *backend)
     env->split = backend->result_url[0] != '\0';
     if (backend->redis)
         start_redis(env);
+    if (backend->rabbitmq && rabbitmq_fresh_url(env->url, sizeof(env->url)) != 0)
+        fail_msg("no rabbitmq-server: run below tests/support/with_rabbitmq.py");
     return env;
 }
 
@@ -165,7 +182,7 @@ int main(int argc, char **argv)
     size_t n;
 
     if (!backend) {
-        fputs("usage: contract memory|sqlite|redis|trace|split [PART OF A CASE'S NAME]\n", stderr);
+        fputs("usage: contract memory|sqlite|redis|amqp|trace|split [PART OF A CASE'S NAME]\n", stderr);
         return 2;
     }
     n = add_tests(backend, argc > 2 ? argv[2] : NULL, slots, tests);

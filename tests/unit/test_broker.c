@@ -83,7 +83,6 @@ static void bad_urls_are_named_with_their_cause(void **state)
         {"sqlit:/tmp/x", "did you mean \"sqlite\""},
         {"zebra://x", "unknown scheme \"zebra\""},
         {"rediss://:secret@h", "TLS"},
-        {"amqp://h", "RabbitMQ is not in this version"},
         {"disabled://", "can only be a result backend"},
     };
 

@@ -1,0 +1,219 @@
+/*
+ * amqp.h - the RabbitMQ backend's own structure; for amqp_*.c only.
+ *
+ * Model: up to three connections ("wires"): one consumes and acknowledges, one publishes with
+ * confirms, one reads the streams. Each is dialed by a thread (amqp_dial.h), driven without waiting
+ * (amqp_link.h) and dialed again with backoff when it breaks. A client opens only what it uses.
+ * The queue's own unacknowledged delivery is the lease: it ends with the connection, so there is
+ * nothing to renew and nothing to take over.
+ *
+ * There is no atomic step. What must happen together goes in one order: follow-up messages, the
+ * reply, the result record are published and confirmed; then the delivery is acknowledged; only
+ * then the caller hears FINISHED. A crash in between leaves the delivery unacknowledged: it comes
+ * back marked as redelivered, is looked up in the results stream, and is dropped when its record is
+ * there. Such deliveries are called suspicious (amqp_suspect.c); no other one is looked up.
+ *
+ * Files: amqp_wire.c connections, amqp_topology.c declarations, amqp_out.c messages on their way
+ * out, amqp_publish.c what callers publish, amqp_consume.c deliveries and their hand-out,
+ * amqp_held.c the ring of unacknowledged deliveries, amqp_settle.c finish, release, bury,
+ * amqp_suspect.c redelivered messages, amqp_results.c results, amqp_reader.c stream readers,
+ * amqp_query.c questions between processes, amqp_ask.c and amqp_dead.c operators, amqp_totals.c.
+ * Fork rule: open after fork, one process, one thread beside the dialing ones.
+ */
+#ifndef BROKER_AMQP_H
+#define BROKER_AMQP_H
+
+#include "base/uuid.h"
+#include "broker/amqp_address.h"
+#include "broker/amqp_dial.h"
+#include "broker/amqp_held.h"
+#include "broker/amqp_link.h"
+#include "broker/amqp_out.h"
+#include "broker/amqp_record.h"
+#include "broker/amqp_topology.h"
+#include "broker/backend.h"
+#include "broker/events.h"
+
+#define AMQP_RESULTS_STREAM "celeriac.results"
+#define AMQP_LEDGER_STREAM  "celeriac.ledger"
+
+/* Channels, alike on every connection. */
+enum amqp_channel {
+    AMQP_CH_WORK = 1, /* consume and acknowledge; publish with confirms; read a stream */
+    AMQP_CH_TOPOLOGY, /* declarations: refusals close it */
+    AMQP_CH_ASK,      /* what operators ask: passive declares, get, purge */
+    AMQP_CH_REPLIES,  /* on the reading connection: a client's own reply queue */
+    AMQP_CH_READERS   /* on the reading connection: from here on one for each reader */
+};
+
+enum amqp_role { AMQP_CONSUME, AMQP_PUBLISH, AMQP_READ, AMQP_ROLES };
+
+struct amqp_broker;
+
+/* What a role does when its connection comes and goes. NULL: nothing. */
+struct amqp_role_ops {
+    const char *name;
+    const struct amqp_link_events *events;
+    int (*up)(struct amqp_broker *b, struct err *e); /* begins the set-up; wire_ready ends it */
+    void (*down)(struct amqp_broker *b, const struct err *why);
+};
+
+struct amqp_wire {
+    struct amqp_broker *b;
+    const struct amqp_role_ops *ops;
+    struct amqp_dial *dial;
+    struct amqp_link *link;
+    struct amqp_topology topology;
+    bool wanted;
+    bool ready;
+    bool broken; /* its link told that it is down, or it has to be dropped: closed after the pump */
+    struct err why; /* of the last failure */
+    unsigned tries;
+    size_t host;
+    int64_t retry_at_ms; /* monotonic */
+};
+
+struct amqp_queue {
+    char *name; /* owned */
+    char tag[16];    /* consumer tag in use, "" for none */
+    int prefetch;    /* of that consumer */
+    bool consuming;
+    bool changing;   /* a consume or cancel is under way */
+    struct held_list waiting; /* arrived, not handed out */
+    int64_t leased;           /* handed out and not ended */
+};
+
+struct amqp_broker {
+    struct broker base;
+    struct uri uri; /* owned */
+    struct amqp_address address;
+    const struct clock *clock;
+    const struct log *log;
+    char *node; /* owned; NULL for a client */
+    char instance[UUID_SIZE];
+    int64_t lease_ms;
+    int64_t result_expires_ms;
+    struct uuid_source random;
+    struct event_queue events;
+
+    struct amqp_wire wires[AMQP_ROLES];
+    bool told; /* a BROKER_STATE was given */
+    bool up;   /* what it said */
+    enum err_code told_code;
+
+    struct amqp_queue *queues; /* owned */
+    size_t queues_len;
+    size_t next_queue; /* served first by the next hand-out */
+    int credit;
+    int lent; /* handed out and not ended; with the credit it is what the prefetch follows */
+    unsigned consumers; /* begun so far, for their tags */
+    int64_t shrink_at_ms;
+    uint32_t epoch; /* of the consuming connection; part of every receipt */
+    uint64_t fence;
+    struct held_ring held;
+    int64_t ack_at_ms; /* the odd ones out are acknowledged one by one then */
+    struct held_list delayed;
+
+    struct out_queue out;
+    struct amqp_tokens *tokens; /* owned */
+
+    struct amqp_reader *readers; /* running ones; each owned by who began it */
+    struct amqp_results *results; /* owned; amqp_results.c */
+    struct amqp_suspects *suspects; /* owned; amqp_suspect.c */
+    struct amqp_asking *asking;     /* owned; amqp_ask.c */
+    struct amqp_claims *claims;     /* owned; amqp_claim.c */
+};
+
+static inline struct amqp_broker *amqp_of(struct broker *base)
+{
+    return (struct amqp_broker *)base;
+}
+
+static inline int64_t amqp_now(const struct amqp_broker *b)
+{
+    return clock_mono_ms(b->clock);
+}
+
+/* --- amqp_wire.c --- */
+void wire_init(struct amqp_broker *b, enum amqp_role role, const struct amqp_role_ops *ops);
+void wire_release(struct amqp_wire *w);
+/* Opens it soon; a no-op when it is. */
+void wire_want(struct amqp_broker *b, enum amqp_role role);
+/* Its set-up is complete. */
+void wire_ready(struct amqp_broker *b, enum amqp_role role);
+/* Gives the connection up and dials again; safe inside callbacks. */
+void wire_drop(struct amqp_wire *w, const struct err *why);
+/* Dials, takes, pumps, closes what is broken. */
+void wire_step(struct amqp_wire *w);
+int64_t wire_deadline(const struct amqp_wire *w);
+int wire_pollset(const struct amqp_wire *w, struct pollfd *fds, int max);
+
+/* --- amqp_publish.c: the publishing connection and broker_publish --- */
+extern const struct amqp_role_ops amqp_publish_role;
+int amqp_publish(struct broker *base, const struct broker_message *v, size_t n, struct err *e);
+struct out_spec amqp_task_spec(const struct broker_message *m);
+
+/* --- amqp_consume.c --- */
+extern const struct amqp_role_ops amqp_consume_role;
+void amqp_credit(struct broker *base, int n);
+void amqp_hand_out(struct amqp_broker *b);
+void amqp_consume_tick(struct amqp_broker *b);
+int64_t amqp_consume_deadline(const struct amqp_broker *b);
+/* A delivery that is not suspicious, or was cleared: it may be handed out. */
+void amqp_offer(struct amqp_broker *b, struct amqp_held *h, bool front);
+/* The delivery has ended: it is acknowledged with its neighbours. */
+void amqp_done_with(struct amqp_broker *b, struct amqp_held *h);
+/* True when acknowledgements were written. */
+bool amqp_ack_flush(struct amqp_broker *b);
+
+/* --- amqp_settle.c --- */
+int amqp_renew(struct broker *base, const struct broker_receipt *v, size_t n, struct err *e);
+int amqp_note(struct broker *base, const struct broker_note *v, size_t n, struct err *e);
+int amqp_finish(struct broker *base, const struct broker_finish *v, size_t n, struct err *e);
+int amqp_release(struct broker *base, const struct broker_release *v, size_t n, struct err *e);
+int amqp_bury(struct broker *base, const struct broker_bury *v, size_t n, struct err *e);
+struct broker_receipt amqp_receipt_of(const struct amqp_broker *b, const struct amqp_held *h);
+/* The delivery that the caller has under that receipt, or NULL. */
+struct amqp_held *amqp_held_of(struct amqp_broker *b, const struct broker_receipt *receipt);
+/* The task id that records of the job carry. */
+struct slice amqp_job_id(const struct amqp_held *h, struct slice result_id);
+int amqp_add_record(struct amqp_broker *b, struct out_step *step,
+                    const struct amqp_result_record *record, struct err *e);
+
+/* --- amqp_suspect.c: deliveries that may have been handled before --- */
+/* Takes charge of it: it is offered or ended (amqp_done_with) later. */
+void amqp_suspect(struct amqp_broker *b, struct amqp_held *h);
+/* The consuming connection is gone, and its deliveries with it. */
+void amqp_suspects_forget(struct amqp_broker *b);
+void amqp_suspects_release(struct amqp_broker *b);
+int64_t amqp_suspects_deadline(const struct amqp_broker *b);
+void amqp_suspects_tick(struct amqp_broker *b);
+
+/* --- amqp_reader.c: the reading connection --- */
+extern const struct amqp_role_ops amqp_read_role;
+
+/* --- amqp_claim.c --- */
+int amqp_claim(struct broker *base, const struct broker_claim *v, size_t n, struct err *e);
+void amqp_claims_release(struct amqp_broker *b);
+
+/* --- amqp_results.c --- */
+void amqp_results_release(struct amqp_broker *b);
+/* How long the results stream keeps its records. */
+int64_t amqp_results_age_s(const struct amqp_broker *b);
+int amqp_store(struct broker *base, const struct broker_store *v, size_t n, struct err *e);
+int amqp_result_get(struct broker *base, const uint64_t *tags, const struct slice *ids, size_t n,
+                    struct err *e);
+int amqp_result_watch(struct broker *base, const uint64_t *tags, const struct slice *ids, size_t n,
+                      struct err *e);
+void amqp_result_unwatch(struct broker *base, const struct slice *ids, size_t n);
+int amqp_result_forget(struct broker *base, const uint64_t *tags, const struct slice *ids,
+                       size_t n, struct err *e);
+
+/* --- amqp_ask.c, on channel AMQP_CH_ASK of the publishing connection --- */
+int amqp_ask(struct broker *base, const struct broker_ask *ask, struct err *e);
+void amqp_ask_channel_closed(struct amqp_broker *b);
+void amqp_ask_down(struct amqp_broker *b, const struct err *why);
+void amqp_ask_release(struct amqp_broker *b);
+int amqp_announce(struct broker *base, struct slice json, int64_t ttl_ms, struct err *e);
+
+#endif

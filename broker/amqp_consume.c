@@ -1,0 +1,429 @@
+#include "base/fault.h"
+#include "broker/amqp.h"
+#include "broker/amqp_envelope.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PREFETCH_MAX  4096
+#define PREFETCH_FINE 16 /* up to that many the prefetch is exact, then a power of two */
+#define SHRINK_MS     5000
+#define ACK_MS        10 /* an end out of order is acknowledged alone after that */
+
+/* --- deliveries --- */
+
+static char *keep_text(char *at, struct slice *to, struct slice from)
+{
+    if (!from.ptr)
+        return at;
+    memcpy(at, from.ptr, from.len);
+    *to = slice_make(at, from.len);
+    return at + from.len;
+}
+
+static int keep_facts(struct amqp_held *h, const struct amqp_facts *f)
+{
+    size_t len = f->id.len + f->task.len + f->reply_to.len + f->correlation_id.len;
+    char *at = h->texts = malloc(len + 1);
+
+    if (!at)
+        return -1;
+    at = keep_text(at, &h->id, f->id);
+    at = keep_text(at, &h->task, f->task);
+    at = keep_text(at, &h->reply_to, f->reply_to);
+    keep_text(at, &h->correlation_id, f->correlation_id);
+    h->retries = f->retries;
+    h->priority = f->priority;
+    return 0;
+}
+
+static struct amqp_held *new_held(struct amqp_broker *b, const struct amqp_incoming *in,
+                                  size_t queue, struct err *e)
+{
+    struct amqp_held *h = calloc(1, sizeof(*h));
+    struct buf envelope = BUF_INIT;
+    struct amqp_facts facts;
+
+    if (!h)
+        goto nomem;
+    amqp_envelope_facts(&facts, in->properties);
+    h->tag = in->delivery_tag;
+    h->queue = queue;
+    h->fence = ++b->fence;
+    h->since_ms = amqp_now(b);
+    h->redelivered = in->redelivered || facts.delivery_count > 0;
+    h->suspicious = h->redelivered || facts.again;
+    if (keep_facts(h, &facts) != 0 ||
+        amqp_envelope_from_delivery(&envelope, in, slice_of(b->queues[queue].name), e) != 0)
+        goto nomem;
+    h->envelope = buf_detach(&envelope, &h->envelope_len);
+    if (h->envelope)
+        return h;
+nomem:
+    buf_release(&envelope);
+    held_free(h);
+    err_nomem(e);
+    return NULL;
+}
+
+/* Consumer tags are "<queue's index>.<count>". */
+static size_t queue_of(const struct amqp_broker *b, struct slice tag)
+{
+    size_t index = 0;
+
+    for (size_t i = 0; i < tag.len && tag.ptr[i] != '.'; i++)
+        index = index * 10 + (size_t)(tag.ptr[i] - '0');
+    return index < b->queues_len ? index : 0;
+}
+
+static void on_delivered(void *owner, struct amqp_link *l, const struct amqp_incoming *in)
+{
+    struct amqp_broker *b = owner;
+    struct err e = ERR_INIT;
+    struct amqp_held *h = new_held(b, in, queue_of(b, in->consumer_tag), &e);
+
+    (void)l;
+    if (!h || held_ring_add(&b->held, h) != 0) {
+        held_free(h);
+        err_nomem(&e);
+        wire_drop(&b->wires[AMQP_CONSUME], &e); /* the server delivers it again */
+        return;
+    }
+    if (h->suspicious && h->id.ptr)
+        amqp_suspect(b, h);
+    else
+        amqp_offer(b, h, false);
+}
+
+void amqp_offer(struct amqp_broker *b, struct amqp_held *h, bool front)
+{
+    struct held_list *list = &b->queues[h->queue].waiting;
+
+    h->state = HELD_WAITING;
+    if (front)
+        held_list_push_front(list, h);
+    else
+        held_list_push(list, h);
+}
+
+static struct amqp_held *next_waiting(struct amqp_broker *b)
+{
+    for (size_t i = 0; i < b->queues_len; i++) {
+        struct amqp_held *h = held_list_pop(&b->queues[b->next_queue].waiting);
+
+        b->next_queue = (b->next_queue + 1) % b->queues_len;
+        if (h)
+            return h;
+    }
+    return NULL;
+}
+
+void amqp_hand_out(struct amqp_broker *b)
+{
+    while (b->credit > 0 && !amqp_out_full(b)) {
+        struct amqp_held *h = next_waiting(b);
+        struct broker_event event = {.kind = BROKER_DELIVERED};
+
+        if (!h)
+            return;
+        b->credit--;
+        b->lent++;
+        h->state = HELD_LENT;
+        b->queues[h->queue].leased++;
+        event.flags = h->redelivered ? BROKER_REDELIVERED : 0;
+        event.fence = h->fence;
+        event.receipt = amqp_receipt_of(b, h);
+        event.queue = slice_of(b->queues[h->queue].name);
+        event.data = slice_make(h->envelope, h->envelope_len);
+        event_queue_push(&b->events, &event);
+        FAULT_POINT("amqp.after-fetch");
+    }
+}
+
+/* --- acknowledging --- */
+
+void amqp_done_with(struct amqp_broker *b, struct amqp_held *h)
+{
+    h->state = HELD_DONE;
+    if (b->ack_at_ms == CLOCK_NEVER)
+        b->ack_at_ms = amqp_now(b) + ACK_MS;
+}
+
+static void ack_odd_ones(struct amqp_broker *b, struct amqp_link *l)
+{
+    for (uint64_t tag = b->held.first; tag < b->held.end; tag++) {
+        const struct amqp_held *h = held_ring_find(&b->held, tag);
+
+        if (h && h->state == HELD_DONE && link_ack(l, AMQP_CH_WORK, tag, false, NULL) == 0)
+            held_ring_remove(&b->held, tag);
+    }
+}
+
+bool amqp_ack_flush(struct amqp_broker *b)
+{
+    struct amqp_wire *w = &b->wires[AMQP_CONSUME];
+    uint64_t last;
+
+    if (b->ack_at_ms == CLOCK_NEVER || !w->link || w->broken)
+        return false;
+    last = held_ring_finished_prefix(&b->held);
+    if (last)
+        link_ack(w->link, AMQP_CH_WORK, last, true, NULL);
+    if (b->held.first == b->held.end)
+        b->ack_at_ms = CLOCK_NEVER;
+    if (amqp_now(b) < b->ack_at_ms)
+        return last != 0;
+    ack_odd_ones(b, w->link);
+    b->ack_at_ms = CLOCK_NEVER;
+    return true;
+}
+
+/* --- consumers and their prefetch --- */
+
+static void refuse_consumer(struct amqp_broker *b, const struct amqp_queue *q,
+                            const struct amqp_answer *answer)
+{
+    struct err e = *answer->why;
+
+    if (answer->code)
+        e.code = ERR_OPERATOR;
+    err_wrap(&e, "cannot consume from queue '%s'", q->name);
+    wire_drop(&b->wires[AMQP_CONSUME], &e);
+}
+
+static void on_consuming(void *owner, void *context, uint64_t number,
+                         const struct amqp_answer *answer)
+{
+    struct amqp_broker *b = owner;
+    struct amqp_queue *q = &b->queues[number];
+
+    (void)context;
+    q->changing = false;
+    if (!answer->method) {
+        refuse_consumer(b, q, answer);
+        return;
+    }
+    q->consuming = true;
+    for (size_t i = 0; i < b->queues_len; i++) {
+        if (!b->queues[i].consuming)
+            return;
+    }
+    wire_ready(b, AMQP_CONSUME);
+}
+
+static int cancel_consumer(struct amqp_broker *b, const char *tag)
+{
+    amqp_basic_cancel_t m = {.consumer_tag = amqp_cstring_bytes(tag), .nowait = 1};
+
+    return *tag ? link_tell(b->wires[AMQP_CONSUME].link, AMQP_CH_WORK, AMQP_BASIC_CANCEL_METHOD, &m,
+                            NULL)
+                : 0;
+}
+
+/* A consumer keeps the prefetch it began with, so another one takes its place. */
+static void consume(struct amqp_broker *b, size_t index, int prefetch)
+{
+    struct amqp_queue *q = &b->queues[index];
+    struct amqp_link *l = b->wires[AMQP_CONSUME].link;
+    amqp_basic_qos_t qos = {.prefetch_count = (uint16_t)prefetch, .global = 0};
+    amqp_basic_consume_t m = {.queue = amqp_cstring_bytes(q->name)};
+    char old[sizeof(q->tag)];
+
+    snprintf(old, sizeof(old), "%s", q->tag);
+    snprintf(q->tag, sizeof(q->tag), "%zu.%u", index, ++b->consumers);
+    m.consumer_tag = amqp_cstring_bytes(q->tag);
+    q->changing = true;
+    q->prefetch = prefetch;
+    if (link_call(l, AMQP_CH_WORK, AMQP_BASIC_QOS_METHOD, &qos, NULL, NULL, 0, NULL) == 0 &&
+        link_call(l, AMQP_CH_WORK, AMQP_BASIC_CONSUME_METHOD, &m, on_consuming, NULL, index,
+                  NULL) == 0)
+        cancel_consumer(b, old);
+}
+
+static int prefetch_for(int wanted)
+{
+    int n = 1;
+
+    if (wanted <= PREFETCH_FINE)
+        return wanted > 0 ? wanted : 1;
+    while (n < wanted && n < PREFETCH_MAX)
+        n *= 2;
+    return n;
+}
+
+/* The prefetch follows what the caller holds and wants: no more is kept from other workers. */
+static void follow_demand(struct amqp_broker *b)
+{
+    int want = prefetch_for(b->credit + b->lent), have = 0;
+    bool shrink;
+
+    for (size_t i = 0; i < b->queues_len; i++) {
+        if (!b->queues[i].consuming || b->queues[i].changing)
+            return;
+        have = b->queues[i].prefetch > have ? b->queues[i].prefetch : have;
+    }
+    shrink = want < have && (have <= PREFETCH_FINE || want * 4 <= have);
+    if (!shrink)
+        b->shrink_at_ms = amqp_now(b) + SHRINK_MS;
+    if (want <= have && (!shrink || amqp_now(b) < b->shrink_at_ms))
+        return;
+    for (size_t i = 0; i < b->queues_len; i++)
+        consume(b, i, want);
+}
+
+void amqp_credit(struct broker *base, int n)
+{
+    struct amqp_broker *b = amqp_of(base);
+
+    b->credit = b->queues_len ? n : 0;
+    if (b->wires[AMQP_CONSUME].ready && !b->wires[AMQP_CONSUME].broken)
+        follow_demand(b);
+    amqp_hand_out(b);
+}
+
+/* --- time --- */
+
+static int64_t first_due(const struct amqp_broker *b)
+{
+    int64_t at = CLOCK_NEVER;
+
+    for (const struct amqp_held *h = b->delayed.head; h; h = h->next)
+        at = h->due_at_ms < at ? h->due_at_ms : at;
+    return at;
+}
+
+int64_t amqp_consume_deadline(const struct amqp_broker *b)
+{
+    int64_t due = first_due(b);
+
+    return due < b->ack_at_ms ? due : b->ack_at_ms;
+}
+
+void amqp_consume_tick(struct amqp_broker *b)
+{
+    int64_t now_ms = amqp_now(b);
+
+    for (struct amqp_held *h = b->delayed.head, *next; h; h = next) {
+        next = h->next;
+        if (h->due_at_ms <= now_ms && held_list_remove(&b->delayed, h))
+            amqp_offer(b, h, false);
+    }
+}
+
+/* --- the consuming connection --- */
+
+static void on_queue(void *owner, uint64_t number, const struct err *why)
+{
+    struct amqp_broker *b = owner;
+
+    if (why)
+        wire_drop(&b->wires[AMQP_CONSUME], why);
+    else
+        consume(b, number, prefetch_for(b->credit));
+}
+
+static int want_queue(struct amqp_broker *b, size_t index, struct err *e)
+{
+    struct topology_wish wish = {.kind = TOPOLOGY_TASK_QUEUE,
+                                 .name = slice_of(b->queues[index].name)};
+
+    return topology_ensure(&b->wires[AMQP_CONSUME].topology, &wish, on_queue, index, e);
+}
+
+/* Somebody deleted the queue: it is declared and consumed again. */
+static void on_cancelled(void *owner, struct amqp_link *l, int channel, struct slice tag)
+{
+    struct amqp_broker *b = owner;
+    size_t index = queue_of(b, tag);
+    struct amqp_queue *q = &b->queues[index];
+    struct err e = ERR_INIT;
+
+    (void)l;
+    (void)channel;
+    if (!slice_is(tag, q->tag))
+        return;
+    q->tag[0] = '\0';
+    q->consuming = false;
+    topology_forget(&b->wires[AMQP_CONSUME].topology, TOPOLOGY_TASK_QUEUE, slice_of(q->name));
+    if (want_queue(b, index, &e) != 0)
+        wire_drop(&b->wires[AMQP_CONSUME], &e);
+}
+
+static void on_channel_closed(void *owner, struct amqp_link *l, int channel, int code,
+                              const struct err *why)
+{
+    struct amqp_broker *b = owner;
+    struct amqp_wire *w = &b->wires[AMQP_CONSUME];
+
+    (void)l;
+    (void)code;
+    if (channel == AMQP_CH_TOPOLOGY)
+        topology_channel_closed(&w->topology);
+    else
+        wire_drop(w, why);
+}
+
+static void on_down(void *owner, struct amqp_link *l, const struct err *why)
+{
+    struct amqp_broker *b = owner;
+
+    (void)l;
+    wire_drop(&b->wires[AMQP_CONSUME], why);
+}
+
+static const struct amqp_link_events consume_events = {
+    .on_delivered = on_delivered,
+    .on_cancelled = on_cancelled,
+    .on_channel_closed = on_channel_closed,
+    .on_down = on_down,
+};
+
+static int consume_up(struct amqp_broker *b, struct err *e)
+{
+    if (link_open_channel(b->wires[AMQP_CONSUME].link, AMQP_CH_WORK, e) != 0)
+        return -1;
+    for (size_t i = 0; i < b->queues_len; i++) {
+        if (want_queue(b, i, e) != 0)
+            return -1;
+    }
+    return 0;
+}
+
+static void tell_lost(struct amqp_broker *b)
+{
+    for (uint64_t tag = b->held.first; tag < b->held.end; tag++) {
+        const struct amqp_held *h = held_ring_find(&b->held, tag);
+        struct broker_event lost = {.kind = BROKER_LOST};
+
+        if (!h || h->state != HELD_LENT)
+            continue;
+        lost.receipt = amqp_receipt_of(b, h);
+        event_queue_push(&b->events, &lost);
+    }
+}
+
+/* The server has taken everything back and will deliver it again, to anybody. */
+static void consume_down(struct amqp_broker *b, const struct err *why)
+{
+    (void)why;
+    tell_lost(b);
+    amqp_suspects_forget(b);
+    for (size_t i = 0; i < b->queues_len; i++) {
+        struct amqp_queue *q = &b->queues[i];
+
+        q->waiting = (struct held_list){0};
+        q->leased = 0;
+        q->tag[0] = '\0';
+        q->consuming = false;
+        q->changing = false;
+    }
+    b->delayed = (struct held_list){0};
+    held_ring_clear(&b->held);
+    b->lent = 0;
+    b->ack_at_ms = CLOCK_NEVER;
+    b->epoch++;
+}
+
+const struct amqp_role_ops amqp_consume_role = {"consume", &consume_events, consume_up,
+                                                consume_down};

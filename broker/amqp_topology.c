@@ -1,0 +1,442 @@
+#include "broker/amqp_topology.h"
+
+#include "broker/amqp_ladder.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* The exchange on which processes ask each other (amqp_query.h). */
+#define QUERY_EXCHANGE "celeriac.query"
+/* Segments are what a stream forgets: an eighth of what it keeps is lost early at most. */
+#define STREAM_SEGMENT_BYTES (32 * 1024 * 1024)
+
+struct topology_job {
+    struct topology_job *next;
+    struct topology_wish wish; /* its name points behind the structure */
+    topology_done_fn *done;
+    uint64_t number;
+    int step; /* the next one */
+    bool adopted; /* a passive declare found the queue: the steps that make it are left out */
+    bool asked;   /* the step's method was written */
+    bool failed;
+    struct err why;
+};
+
+/* What a step says to the server. */
+struct topology_step {
+    struct amqp_declare d;
+    bool passive;    /* look whether the queue is there */
+    bool makes;      /* left out when the queue was found */
+    bool exclusive;
+    bool auto_delete;
+};
+
+void topology_init(struct amqp_topology *t, int channel, void *owner)
+{
+    *t = (struct amqp_topology){.channel = channel, .owner = owner, .granted = BUF_INIT};
+}
+
+static void drop_jobs(struct amqp_topology *t)
+{
+    while (t->jobs) {
+        struct topology_job *job = t->jobs;
+
+        t->jobs = job->next;
+        free(job);
+    }
+}
+
+void topology_release(struct amqp_topology *t)
+{
+    drop_jobs(t);
+    buf_release(&t->granted);
+}
+
+/* --- what is known to be there --- */
+
+static void wish_key(struct buf *out, const struct topology_wish *wish)
+{
+    buf_addf(out, "%d:%lld:%.*s", (int)wish->kind, (long long)wish->number, SLICE_ARG(wish->name));
+    buf_add(out, "", 1);
+}
+
+/* Where the wish's key begins in `granted`; SIZE_MAX: nowhere. */
+static size_t find_granted(const struct amqp_topology *t, const struct topology_wish *wish)
+{
+    struct buf key = BUF_INIT;
+    struct slice all = buf_slice(&t->granted), one;
+    size_t at = SIZE_MAX;
+
+    wish_key(&key, wish);
+    one = buf_slice(&key);
+    for (size_t i = 0; i < all.len && at == SIZE_MAX; i += strlen(all.ptr + i) + 1) {
+        if (strcmp(all.ptr + i, one.ptr) == 0)
+            at = i;
+    }
+    buf_release(&key);
+    return at;
+}
+
+bool topology_has(const struct amqp_topology *t, const struct topology_wish *wish)
+{
+    return find_granted(t, wish) != SIZE_MAX;
+}
+
+void topology_forget(struct amqp_topology *t, enum topology_kind kind, struct slice name)
+{
+    struct topology_wish wish = {.kind = kind, .name = name};
+    size_t at = find_granted(t, &wish);
+    struct buf rest = BUF_INIT;
+    struct slice all = buf_slice(&t->granted);
+
+    if (at == SIZE_MAX)
+        return;
+    buf_add(&rest, all.ptr, at);
+    at += strlen(all.ptr + at) + 1;
+    buf_add(&rest, all.ptr + at, all.len - at);
+    buf_release(&t->granted);
+    t->granted = rest;
+}
+
+/* --- the steps of each kind --- */
+
+static void look_for(struct topology_step *s, struct slice queue)
+{
+    s->d.kind = AMQP_DECLARE_QUEUE;
+    s->d.name = queue;
+    s->passive = true;
+}
+
+static void make_queue(struct topology_step *s, struct slice queue)
+{
+    s->d.kind = AMQP_DECLARE_QUEUE;
+    s->d.name = queue;
+    s->makes = true;
+}
+
+static void make_exchange(struct topology_step *s, struct slice name, const char *type)
+{
+    s->d.kind = AMQP_DECLARE_EXCHANGE;
+    s->d.name = name;
+    s->d.type = slice_of(type);
+    s->makes = true;
+}
+
+static void bind(struct topology_step *s, struct slice queue, struct slice exchange,
+                 struct slice key)
+{
+    s->d.kind = AMQP_BIND_QUEUE;
+    s->d.name = queue;
+    s->d.source = exchange;
+    s->d.key = key;
+    s->makes = true;
+}
+
+static void add_argument(struct topology_step *s, const char *name, amqp_field_value_t value)
+{
+    s->d.entries[s->d.arguments.num_entries++] =
+        (amqp_table_entry_t){amqp_cstring_bytes(name), value};
+    s->d.arguments.entries = s->d.entries;
+}
+
+static bool task_queue_step(struct topology_step *s, const struct topology_job *job, int n)
+{
+    struct slice name = job->wish.name;
+
+    if (n == 0)
+        look_for(s, name);
+    else if (n == 1)
+        make_exchange(s, name, "direct");
+    else if (n == 2)
+        make_queue(s, name);
+    else if (n == 3)
+        bind(s, name, name, name);
+    return n < 4;
+}
+
+static bool grave_step(struct topology_step *s, const struct topology_job *job, int n)
+{
+    if (n == 0)
+        look_for(s, job->wish.name);
+    else if (n == 1)
+        make_queue(s, job->wish.name);
+    return n < 2;
+}
+
+static bool replies_step(struct topology_step *s, const struct topology_job *job, int n)
+{
+    if (n != 0)
+        return false;
+    make_queue(s, job->wish.name);
+    s->auto_delete = true;
+    add_argument(s, "x-expires", amqp_value_of_integer(job->wish.number));
+    return true;
+}
+
+static bool stream_step(struct topology_step *s, const struct topology_job *job, int n)
+{
+    if (n == 0)
+        look_for(s, job->wish.name);
+    else if (n == 1) {
+        make_queue(s, job->wish.name);
+        snprintf(s->d.key_text, sizeof(s->d.key_text), "%llds", (long long)job->wish.number);
+        add_argument(s, "x-queue-type", amqp_value_of_text(slice_of("stream")));
+        add_argument(s, "x-max-age", amqp_value_of_text(slice_of(s->d.key_text)));
+        add_argument(s, "x-stream-max-segment-size-bytes",
+                     amqp_value_of_integer(STREAM_SEGMENT_BYTES));
+    }
+    return n < 2;
+}
+
+static bool query_step(struct topology_step *s, const struct topology_job *job, int n)
+{
+    if (n == 0) {
+        make_exchange(s, slice_of(QUERY_EXCHANGE), "fanout");
+    } else if (n == 1) {
+        make_queue(s, job->wish.name);
+        s->exclusive = true;
+        s->auto_delete = true;
+    } else if (n == 2) {
+        bind(s, job->wish.name, slice_of(QUERY_EXCHANGE), slice_of(""));
+    }
+    return n < 3;
+}
+
+static bool ladder_step(struct topology_step *s, const struct topology_job *job, int n)
+{
+    (void)job;
+    return amqp_ladder_topology(&s->d, n, AMQP_QUORUM);
+}
+
+static bool exit_step(struct topology_step *s, const struct topology_job *job, int n)
+{
+    return n == 0 && amqp_ladder_binding(&s->d, job->wish.name, NULL) == 0;
+}
+
+static bool delay_step(struct topology_step *s, const struct topology_job *job, int n)
+{
+    return amqp_step_topology(&s->d, n, (int)job->wish.number,
+                              AMQP_QUORUM);
+}
+
+typedef bool step_fn(struct topology_step *s, const struct topology_job *job, int n);
+
+static step_fn *const kinds[] = {
+    [TOPOLOGY_TASK_QUEUE] = task_queue_step, [TOPOLOGY_GRAVE] = grave_step,
+    [TOPOLOGY_REPLIES] = replies_step,       [TOPOLOGY_STREAM] = stream_step,
+    [TOPOLOGY_QUERY] = query_step,           [TOPOLOGY_LADDER] = ladder_step,
+    [TOPOLOGY_LADDER_EXIT] = exit_step,      [TOPOLOGY_DELAY_QUEUE] = delay_step,
+};
+
+/* --- running them --- */
+
+static void run(struct amqp_topology *t);
+
+static void finish_job(struct amqp_topology *t, const struct err *why)
+{
+    struct topology_job *job = t->jobs;
+
+    t->jobs = job->next;
+    if (!why)
+        wish_key(&t->granted, &job->wish);
+    t->running = false;
+    if (job->done)
+        job->done(t->owner, job->number, why);
+    free(job);
+}
+
+/* 404 on a passive declare: it has to be made. 405 and 406: it is there, with other arguments or as
+ * another connection's own, and is used as it is. */
+static void take_refusal(struct topology_job *job, const struct topology_step *s,
+                         const struct amqp_answer *answer)
+{
+    if (answer->code == 404 && s->passive) {
+        job->step++;
+        return;
+    }
+    if (answer->code == 405 || answer->code == 406) {
+        job->adopted = s->d.kind == AMQP_DECLARE_QUEUE && !s->exclusive;
+        job->step++;
+        return;
+    }
+    job->failed = true;
+    if (answer->why)
+        job->why = *answer->why;
+}
+
+static bool next_step(struct topology_job *job, struct topology_step *s)
+{
+    *s = (struct topology_step){0};
+    while (kinds[job->wish.kind](s, job, job->step)) {
+        if (!(job->adopted && s->makes))
+            return true;
+        job->step++;
+        *s = (struct topology_step){0};
+    }
+    return false;
+}
+
+static void on_answer(void *owner, void *context, uint64_t number, const struct amqp_answer *answer)
+{
+    struct amqp_topology *t = context;
+    struct topology_job *job = t->jobs;
+    struct topology_step s;
+
+    (void)owner;
+    (void)number;
+    if (!job || !job->asked)
+        return;
+    job->asked = false;
+    if (answer->method) {
+        next_step(job, &s);
+        if (s.passive)
+            job->adopted = true;
+        job->step++;
+        run(t);
+        return;
+    }
+    if (answer->code == 0)
+        return; /* the connection is gone: topology_down keeps the wish for the next one */
+    next_step(job, &s);
+    take_refusal(job, &s, answer); /* goes on when the channel is open again */
+}
+
+static int ask_queue(struct amqp_topology *t, const struct topology_step *s, struct err *e)
+{
+    amqp_queue_declare_t m = {.queue = amqp_bytes_of(s->d.name),
+                              .passive = s->passive,
+                              .durable = !s->exclusive,
+                              .exclusive = s->exclusive,
+                              .auto_delete = s->auto_delete,
+                              .arguments = s->d.arguments};
+
+    return link_call(t->link, t->channel, AMQP_QUEUE_DECLARE_METHOD, &m, on_answer, t, 0, e);
+}
+
+static int ask_exchange(struct amqp_topology *t, const struct topology_step *s, struct err *e)
+{
+    amqp_exchange_declare_t m = {.exchange = amqp_bytes_of(s->d.name),
+                                 .type = amqp_bytes_of(s->d.type),
+                                 .durable = 1,
+                                 .arguments = s->d.arguments};
+
+    return link_call(t->link, t->channel, AMQP_EXCHANGE_DECLARE_METHOD, &m, on_answer, t, 0, e);
+}
+
+static int ask_bind_queue(struct amqp_topology *t, const struct topology_step *s, struct err *e)
+{
+    amqp_queue_bind_t m = {.queue = amqp_bytes_of(s->d.name),
+                           .exchange = amqp_bytes_of(s->d.source),
+                           .routing_key = amqp_bytes_of(s->d.key)};
+
+    return link_call(t->link, t->channel, AMQP_QUEUE_BIND_METHOD, &m, on_answer, t, 0, e);
+}
+
+static int ask_bind_exchange(struct amqp_topology *t, const struct topology_step *s, struct err *e)
+{
+    amqp_exchange_bind_t m = {.destination = amqp_bytes_of(s->d.name),
+                              .source = amqp_bytes_of(s->d.source),
+                              .routing_key = amqp_bytes_of(s->d.key)};
+
+    return link_call(t->link, t->channel, AMQP_EXCHANGE_BIND_METHOD, &m, on_answer, t, 0, e);
+}
+
+static int ask(struct amqp_topology *t, const struct topology_step *s, struct err *e)
+{
+    static int (*const kinds_of[])(struct amqp_topology *, const struct topology_step *,
+                                   struct err *) = {
+        [AMQP_DECLARE_EXCHANGE] = ask_exchange,
+        [AMQP_DECLARE_QUEUE] = ask_queue,
+        [AMQP_BIND_QUEUE] = ask_bind_queue,
+        [AMQP_BIND_EXCHANGE] = ask_bind_exchange,
+    };
+
+    return kinds_of[s->d.kind](t, s, e);
+}
+
+/* Goes on with the first job until the server has to be waited for. */
+static void run(struct amqp_topology *t)
+{
+    while (t->jobs && t->link && !t->jobs->asked) {
+        struct topology_job *job = t->jobs;
+        struct topology_step s;
+
+        if (job->failed) {
+            finish_job(t, &job->why);
+            continue;
+        }
+        if (!next_step(job, &s)) {
+            finish_job(t, NULL);
+            continue;
+        }
+        job->asked = true;
+        if (ask(t, &s, &job->why) != 0) {
+            job->asked = false;
+            return; /* the connection is going down */
+        }
+    }
+}
+
+int topology_up(struct amqp_topology *t, struct amqp_link *link, struct err *e)
+{
+    t->link = link;
+    buf_clear(&t->granted);
+    if (link_open_channel(link, t->channel, e) != 0)
+        return -1;
+    run(t);
+    return 0;
+}
+
+void topology_down(struct amqp_topology *t)
+{
+    t->link = NULL;
+    buf_clear(&t->granted);
+    for (struct topology_job *job = t->jobs; job; job = job->next) {
+        job->step = 0;
+        job->asked = false;
+        job->adopted = false;
+    }
+}
+
+void topology_channel_closed(struct amqp_topology *t)
+{
+    if (t->jobs)
+        t->jobs->asked = false;
+    if (t->link && link_open_channel(t->link, t->channel, NULL) == 0)
+        run(t);
+}
+
+static struct topology_job *new_job(const struct topology_wish *wish)
+{
+    struct topology_job *job = calloc(1, sizeof(*job) + wish->name.len + 1);
+
+    if (!job)
+        return NULL;
+    job->wish = *wish;
+    if (wish->name.len)
+        memcpy(job + 1, wish->name.ptr, wish->name.len);
+    job->wish.name = slice_make(job + 1, wish->name.len);
+    return job;
+}
+
+int topology_ensure(struct amqp_topology *t, const struct topology_wish *wish,
+                    topology_done_fn *done, uint64_t number, struct err *e)
+{
+    struct topology_job *job, **end = &t->jobs;
+
+    if (t->link && topology_has(t, wish)) {
+        if (done)
+            done(t->owner, number, NULL);
+        return 0;
+    }
+    job = new_job(wish);
+    if (!job)
+        return err_nomem(e);
+    job->done = done;
+    job->number = number;
+    while (*end)
+        end = &(*end)->next;
+    *end = job;
+    run(t);
+    return 0;
+}
