@@ -1,13 +1,14 @@
 /* An envelope as an AMQP message. */
 #include "broker/amqp_envelope.h"
 #include "broker/amqp_property.h"
-#include "broker/json_text.h"
 #include "broker/message.h"
 
 #include <nettle/base64.h>
 
 /* What a frame of RabbitMQ's default size leaves for the properties. */
 #define HEADER_MAX (131072 - 8 - 12)
+/* A longer id is not told. */
+#define ID_MAX 1024
 
 /* Headers that the server writes; one that it is sent would be believed or shown twice. */
 static const char *const server_headers[] = {
@@ -23,35 +24,46 @@ static const char *const server_headers[] = {
 
 struct sending {
     struct amqp_outgoing *out;
-    const json_t *envelope;
+    amqp_table_t envelope; /* the whole of it as a table; strings are borrowed from its text */
     amqp_pool_t *pool;
     struct err *e;
 };
 
+static const amqp_field_value_t *member(const struct sending *s, const char *name)
+{
+    return amqp_table_get(&s->envelope, name);
+}
+
 static int read_content(const struct sending *s)
 {
     amqp_basic_properties_t *p = &s->out->properties;
-    const json_t *type = json_object_get(s->envelope, "content-type");
-    const json_t *encoding = json_object_get(s->envelope, "content-encoding");
 
-    if (type && !json_is_null(type) &&
-        property_set_text(p, AMQP_BASIC_CONTENT_TYPE_FLAG, &p->content_type, "content-type", type,
-                          s->pool, s->e) < 0)
+    if (property_set_text(p, AMQP_BASIC_CONTENT_TYPE_FLAG, &p->content_type, "content-type",
+                          member(s, "content-type"), s->e) < 0)
         return -1;
-    if (!encoding || json_is_null(encoding))
-        return 0;
     return property_set_text(p, AMQP_BASIC_CONTENT_ENCODING_FLAG, &p->content_encoding,
-                             "content-encoding", encoding, s->pool, s->e);
+                             "content-encoding", member(s, "content-encoding"), s->e);
+}
+
+/* An object of the envelope: absent, null and empty are the same. */
+static int read_object(const struct sending *s, const char *name, amqp_table_t *out)
+{
+    const amqp_field_value_t *value = member(s, name);
+
+    *out = (amqp_table_t){0};
+    if (!value || value->kind == AMQP_FIELD_KIND_VOID)
+        return 0;
+    if (value->kind != AMQP_FIELD_KIND_TABLE)
+        return err_set(s->e, ERR_USAGE, "\"%s\" must be an object", name);
+    *out = value->value.table;
+    return 0;
 }
 
 static int read_headers(const struct sending *s)
 {
     amqp_basic_properties_t *p = &s->out->properties;
-    const json_t *headers = json_object_get(s->envelope, "headers");
 
-    if (json_is_null(headers))
-        headers = NULL;
-    if (amqp_table_from_json(&p->headers, headers, s->pool, s->e) < 0)
+    if (read_object(s, "headers", &p->headers) < 0)
         return -1;
     for (size_t i = 0; i < sizeof(server_headers) / sizeof(server_headers[0]); i++)
         amqp_table_remove(&p->headers, server_headers[i]);
@@ -75,41 +87,32 @@ static int decode(const struct sending *s, struct slice text)
 }
 
 /* body_encoding absent or "utf-8" (newer kombu): the text itself. */
-static int read_body(const struct sending *s, const json_t *properties)
+static int read_body(const struct sending *s, const amqp_table_t *properties)
 {
-    const json_t *body = json_object_get(s->envelope, "body");
-    const json_t *encoding = json_object_get(properties, "body_encoding");
-    const char *name = json_string_value(encoding);
-    struct slice text = {json_string_value(body), json_string_length(body)};
-    char *copy;
+    const amqp_field_value_t *value = amqp_table_get(properties, "body_encoding");
+    struct slice encoding = slice_of("utf-8");
 
-    if (!text.ptr)
+    if (!amqp_value_text(member(s, "body"), &s->out->body))
         return err_set(s->e, ERR_USAGE, "\"body\" is not a text");
-    if (name && strcmp(name, "base64") == 0)
-        return decode(s, text);
-    if (encoding && !json_is_null(encoding) && !(name && strcmp(name, "utf-8") == 0))
-        return err_set(s->e, ERR_USAGE, "property \"body_encoding\" is not base64");
-    copy = amqp_pool_alloc(s->pool, text.len + 1);
-    if (!copy)
-        return err_nomem(s->e);
-    memcpy(copy, text.ptr, text.len);
-    s->out->body = slice_make(copy, text.len);
-    return 0;
+    if (value && value->kind != AMQP_FIELD_KIND_VOID && !amqp_value_text(value, &encoding))
+        encoding = slice_of("?");
+    if (slice_is(encoding, "base64"))
+        return decode(s, s->out->body);
+    if (slice_is(encoding, "utf-8"))
+        return 0;
+    return err_set(s->e, ERR_USAGE, "property \"body_encoding\" is not base64");
 }
 
 static int read_envelope(const struct sending *s, size_t header_max)
 {
-    const json_t *properties = json_object_get(s->envelope, "properties");
+    amqp_table_t properties;
     size_t size;
 
-    if (!json_is_object(s->envelope))
-        return err_set(s->e, ERR_USAGE, "the message is not an object");
-    if (json_object_get(s->envelope, MESSAGE_REFUSED))
-        return err_set(s->e, ERR_USAGE, "the message was refused before");
-    if (properties && !json_is_null(properties) && !json_is_object(properties))
-        return err_set(s->e, ERR_USAGE, "\"properties\" must be an object");
-    if (read_content(s) < 0 || read_headers(s) < 0 || read_body(s, properties) < 0 ||
-        property_read(&s->out->properties, properties, s->pool, s->e) < 0)
+    if (member(s, MESSAGE_REFUSED))
+        return err_set(s->e, ERR_USAGE, "it was refused before");
+    if (read_object(s, "properties", &properties) < 0 || read_content(s) < 0 ||
+        read_headers(s) < 0 || read_body(s, &properties) < 0 ||
+        property_read(&s->out->properties, &properties, s->pool, s->e) < 0)
         return -1;
     size = amqp_properties_size(&s->out->properties);
     if (size <= header_max)
@@ -122,21 +125,18 @@ static int read_envelope(const struct sending *s, size_t header_max)
 
 static int copy_header(const struct sending *s, const char *name)
 {
-    const json_t *value = json_object_get(json_object_get(s->envelope, "headers"), name);
-    size_t len = json_string_length(value);
-    char *copy;
+    amqp_table_t headers;
+    struct slice text;
 
-    if (!json_is_string(value) || len > 1024)
+    if (read_object(s, "headers", &headers) < 0 ||
+        !amqp_value_text(amqp_table_get(&headers, name), &text) || text.len > ID_MAX)
         return 0;
-    copy = amqp_pool_alloc(s->pool, len + 1);
-    if (!copy)
-        return err_nomem(s->e);
-    memcpy(copy, json_string_value(value), len);
-    return amqp_table_set(&s->out->properties.headers, name,
-                          amqp_value_of_text(slice_make(copy, len)), s->pool, s->e);
+    return amqp_table_set(&s->out->properties.headers, name, amqp_value_of_text(text), s->pool,
+                          s->e);
 }
 
-static int carry(const struct sending *s, struct slice envelope)
+/* As it is, with the two headers that name the job where they could be read. */
+static int carry(struct sending *s, struct slice envelope)
 {
     amqp_basic_properties_t *p = &s->out->properties;
 
@@ -145,6 +145,7 @@ static int carry(const struct sending *s, struct slice envelope)
         AMQP_BASIC_CONTENT_TYPE_FLAG | AMQP_BASIC_DELIVERY_MODE_FLAG | AMQP_BASIC_HEADERS_FLAG;
     p->content_type = amqp_cstring_bytes(AMQP_RAW_TYPE);
     p->delivery_mode = 2;
+    s->e = NULL;
     return copy_header(s, "id") < 0 || copy_header(s, "task") < 0 ? -1 : 0;
 }
 
@@ -152,22 +153,20 @@ int amqp_envelope_to_message(struct amqp_outgoing *out, struct slice envelope, s
                              amqp_pool_t *pool, struct err *e)
 {
     struct err why = ERR_INIT;
-    json_t *json = json_text_read(envelope, "the message", &why);
-    struct sending s = {out, json, pool, &why};
-    int status = -1;
+    struct sending s = {out, {0, NULL}, pool, &why};
+    int status;
 
     *out = (struct amqp_outgoing){.raw = false};
-    if (json)
+    /* One level more than headers may have: they are inside it. */
+    status = amqp_table_from_text(&s.envelope, envelope, AMQP_TABLE_DEPTH_MAX + 1, pool, &why);
+    if (status == 0)
         status = read_envelope(&s, header_max ? header_max : HEADER_MAX);
-    if (status < 0 && why.code != ERR_NOMEM) {
-        err_set(e, why.code, "%s", why.text);
-        s.e = e;
-        status = carry(&s, envelope);
-    } else if (status < 0) {
-        err_nomem(e);
-    }
-    json_decref(json);
-    return status;
+    if (status == 0)
+        return 0;
+    if (why.code == ERR_NOMEM || carry(&s, envelope) < 0)
+        return err_nomem(e);
+    err_set(e, why.code, "%s", why.text);
+    return 0;
 }
 
 int amqp_outgoing_header(struct amqp_outgoing *out, const char *name, amqp_field_value_t value,

@@ -2,10 +2,9 @@
 
 #include "broker/amqp_envelope.h"
 #include "broker/amqp_typed.h"
-#include "broker/json_text.h"
 
+#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 enum property_kind { SHORT, OCTET, NUMBER };
 
@@ -80,39 +79,47 @@ void property_text(struct buf *out, const amqp_basic_properties_t *from)
 
 /* --- from JSON --- */
 
-int property_set_text(amqp_basic_properties_t *to, amqp_flags_t flag, amqp_bytes_t *at,
-                      const char *name, const json_t *text, amqp_pool_t *pool, struct err *e)
+static bool is_absent(const amqp_field_value_t *value)
 {
-    size_t len = json_string_length(text);
+    return !value || value->kind == AMQP_FIELD_KIND_VOID;
+}
 
-    if (!json_is_string(text))
+int property_set_text(amqp_basic_properties_t *to, amqp_flags_t flag, amqp_bytes_t *at,
+                      const char *name, const amqp_field_value_t *text, struct err *e)
+{
+    if (is_absent(text))
+        return 0;
+    if (text->kind != AMQP_FIELD_KIND_UTF8)
         return err_set(e, ERR_USAGE, "\"%s\" is not a text", name);
-    if (len > AMQP_SHORT_MAX)
-        return err_set(e, ERR_USAGE, "\"%s\" has %zu bytes, AMQP carries at most %d", name, len,
-                       AMQP_SHORT_MAX);
-    at->bytes = amqp_pool_alloc(pool, len + 1);
-    if (!at->bytes)
-        return err_nomem(e);
-    memcpy(at->bytes, json_string_value(text), len);
-    at->len = len;
+    if (text->value.bytes.len > AMQP_SHORT_MAX)
+        return err_set(e, ERR_USAGE, "\"%s\" has %zu bytes, AMQP carries at most %d", name,
+                       text->value.bytes.len, AMQP_SHORT_MAX);
+    *at = text->value.bytes;
     to->_flags |= flag;
     return 0;
 }
 
 /* kombu takes a priority in a text, too. */
-static int read_number(int64_t *out, const char *name, const json_t *value, struct err *e)
+static int read_number(int64_t *out, const char *name, const amqp_field_value_t *value,
+                       struct err *e)
 {
-    const char *text = json_string_value(value);
-    char *end = NULL;
+    struct slice text;
+    char copy[24], *end = NULL;
 
-    *out = text ? strtoll(text, &end, 10) : json_integer_value(value);
-    if (json_is_integer(value) || (text && end != text && end == text + json_string_length(value)))
+    if (amqp_value_integer(value, out))
+        return 0;
+    if (amqp_value_text(value, &text) && text.len && text.len < sizeof(copy)) {
+        memcpy(copy, text.ptr, text.len);
+        copy[text.len] = '\0';
+        *out = strtoll(copy, &end, 10);
+    }
+    if (end && end > copy && end == copy + text.len)
         return 0;
     return err_set(e, ERR_USAGE, "property \"%s\" is not a number", name);
 }
 
-static int set_number(amqp_basic_properties_t *to, const struct property *row, const json_t *value,
-                      struct err *e)
+static int set_number(amqp_basic_properties_t *to, const struct property *row,
+                      const amqp_field_value_t *value, struct err *e)
 {
     int64_t number;
 
@@ -130,44 +137,41 @@ static int set_number(amqp_basic_properties_t *to, const struct property *row, c
 
 /* The server closes the channel on an expiration that it does not understand. */
 static int set_expiration(amqp_basic_properties_t *to, const struct property *row,
-                          const json_t *value, amqp_pool_t *pool, struct err *e)
+                          const amqp_field_value_t *value, amqp_pool_t *pool, struct err *e)
 {
-    char text[24];
-    json_t *copy;
+    char *text;
     int64_t ms;
-    int status;
 
     if (read_number(&ms, row->name, value, e) < 0)
         return -1;
     if (ms > UINT32_MAX)
         return 0;
-    snprintf(text, sizeof(text), "%lld", (long long)(ms < 0 ? 0 : ms));
-    copy = json_string(text);
-    if (!copy)
+    text = amqp_pool_alloc(pool, 16);
+    if (!text)
         return err_nomem(e);
-    status = property_set_text(to, row->flag, member_of(to, row), row->name, copy, pool, e);
-    json_decref(copy);
-    return status;
+    snprintf(text, 16, "%u", ms < 0 ? 0 : (unsigned)ms);
+    to->expiration = amqp_cstring_bytes(text);
+    to->_flags |= row->flag;
+    return 0;
 }
 
-int property_read(amqp_basic_properties_t *to, const json_t *object, amqp_pool_t *pool,
+static int set_property(amqp_basic_properties_t *to, const struct property *row,
+                        const amqp_field_value_t *value, amqp_pool_t *pool, struct err *e)
+{
+    if (row->flag == AMQP_BASIC_EXPIRATION_FLAG)
+        return set_expiration(to, row, value, pool, e);
+    if (row->kind == SHORT)
+        return property_set_text(to, row->flag, member_of(to, row), row->name, value, e);
+    return set_number(to, row, value, e);
+}
+
+int property_read(amqp_basic_properties_t *to, const amqp_table_t *from, amqp_pool_t *pool,
                   struct err *e)
 {
     for (size_t i = 0; i < ROWS; i++) {
-        const struct property *row = &rows[i];
-        const json_t *value = json_object_get(object, row->name);
-        int status;
+        const amqp_field_value_t *value = amqp_table_get(from, rows[i].name);
 
-        if (!value || json_is_null(value) || !row->sent)
-            continue;
-        if (row->flag == AMQP_BASIC_EXPIRATION_FLAG)
-            status = set_expiration(to, row, value, pool, e);
-        else if (row->kind == SHORT)
-            status =
-                property_set_text(to, row->flag, member_of(to, row), row->name, value, pool, e);
-        else
-            status = set_number(to, row, value, e);
-        if (status < 0)
+        if (!is_absent(value) && rows[i].sent && set_property(to, &rows[i], value, pool, e) < 0)
             return -1;
     }
     return 0;

@@ -42,6 +42,11 @@ int amqp_table_text(struct buf *out, const amqp_table_t *table, struct err *e);
 /* A new reference, or NULL. For questions, not for every message. */
 json_t *amqp_table_to_json(const amqp_table_t *table, struct err *e);
 
+/* text: one JSON object. Strings without escapes are borrowed from it. depth_max: usually
+ * AMQP_TABLE_DEPTH_MAX. -1: ERR_USAGE, ERR_NOMEM. */
+int amqp_table_from_text(amqp_table_t *out, struct slice text, int depth_max, amqp_pool_t *pool,
+                         struct err *e);
+
 /* object: a JSON object, or NULL for an empty table. -1: ERR_USAGE, ERR_NOMEM. */
 int amqp_table_from_json(amqp_table_t *out, const json_t *object, amqp_pool_t *pool, struct err *e);
 

@@ -1,6 +1,7 @@
 #include "broker/amqp_typed.h"
 
 #include "base/isotime.h"
+#include "broker/amqp_table.h"
 #include "broker/json_text.h"
 
 #include <nettle/base64.h>
@@ -103,12 +104,27 @@ int typed_put_time(struct buf *out, uint64_t seconds, struct err *e)
     return 0;
 }
 
-static int read_time(amqp_field_value_t *out, const char *text)
+/* The readers below return 1 when the text was theirs, 0 when not, -1 when memory ends. */
+
+/* Terminated text, when it fits. */
+static bool copy_text(char *to, size_t size, struct slice text)
 {
-    char again[ISOTIME_SIZE];
+    if (text.len >= size || memchr(text.ptr, '\0', text.len))
+        return false;
+    memcpy(to, text.ptr, text.len);
+    to[text.len] = '\0';
+    return true;
+}
+
+static int read_time(amqp_field_value_t *out, struct slice value, amqp_pool_t *pool, struct err *e)
+{
+    char text[TIME_LEN + 1], again[ISOTIME_SIZE];
     int64_t ms;
 
-    if (strlen(text) != TIME_LEN || isotime_parse(text, &ms) < 0 || ms < 0)
+    (void)pool;
+    (void)e;
+    if (value.len != TIME_LEN || !copy_text(text, sizeof(text), value) ||
+        isotime_parse(text, &ms) < 0 || ms < 0)
         return 0;
     time_text(ms / 1000, again);
     if (strcmp(text, again) != 0)
@@ -118,31 +134,42 @@ static int read_time(amqp_field_value_t *out, const char *text)
     return 1;
 }
 
-static int read_decimal(amqp_field_value_t *out, const char *text, struct err *e)
+/* All digits as one number: more than 31 bits are too many. */
+static bool read_digits(const char *text, int64_t *value)
 {
-    const char *point = strchr(text, '.');
+    *value = 0;
+    for (const char *p = text; *p && *value <= INT32_MAX; p++) {
+        if (*p >= '0' && *p <= '9')
+            *value = *value * 10 + (*p - '0');
+    }
+    return *value <= INT32_MAX;
+}
+
+static int read_decimal(amqp_field_value_t *out, struct slice value, amqp_pool_t *pool,
+                        struct err *e)
+{
+    char text[UINT8_MAX + 16];
+    const char *point;
     struct buf again = BUF_INIT;
     amqp_decimal_t d = {0};
-    int64_t value = 0;
+    int64_t number;
     int same;
 
-    if (strlen(text) > 270 || (point && strlen(point + 1) > UINT8_MAX))
+    (void)pool;
+    if (!copy_text(text, sizeof(text), value) || !read_digits(text, &number))
         return 0;
-    for (const char *p = text; *p; p++) {
-        if (*p >= '0' && *p <= '9')
-            value = value * 10 + (*p - '0');
-        if (value > INT32_MAX)
-            return 0;
-    }
+    point = strchr(text, '.');
+    if (point && strlen(point + 1) > UINT8_MAX)
+        return 0;
     d.decimals = point ? (uint8_t)strlen(point + 1) : 0;
-    d.value = (uint32_t)(*text == '-' ? -value : value);
+    d.value = (uint32_t)(*text == '-' ? -number : number);
     decimal_text(&again, d);
-    same = strcmp(buf_str(&again), text) == 0;
-    if (again.failed)
-        same = err_nomem(e);
+    same = again.failed ? err_nomem(e) : strcmp(buf_str(&again), text) == 0;
     buf_release(&again);
-    out->kind = AMQP_FIELD_KIND_DECIMAL;
-    out->value.decimal = d;
+    if (same == 1) {
+        out->kind = AMQP_FIELD_KIND_DECIMAL;
+        out->value.decimal = d;
+    }
     return same;
 }
 
@@ -194,29 +221,27 @@ static int read_bytes(amqp_field_value_t *out, struct slice text, amqp_pool_t *p
     bytes.len = len;
     if (!is_canonical(text, bytes))
         return 0;
-    /* A long string that is no text came as bytes (Python's bytes do); the rest was 'x'. */
+    /* A long string that is no text came as one (Python's bytes do); the others as 'x'. */
     out->kind = is_utf8(bytes) ? AMQP_FIELD_KIND_BYTES : AMQP_FIELD_KIND_UTF8;
     out->value.bytes = bytes;
     return 1;
 }
 
-int typed_read(amqp_field_value_t *out, const json_t *object, amqp_pool_t *pool, struct err *e)
+int typed_read(amqp_field_value_t *value, amqp_pool_t *pool, struct err *e)
 {
-    const json_t *type = json_object_get(object, "__type__");
-    const json_t *value = json_object_get(object, "__value__");
-    struct slice text = {json_string_value(value), json_string_length(value)};
-    const char *name = json_string_value(type);
+    static const struct {
+        const char *type;
+        int (*read)(amqp_field_value_t *out, struct slice value, amqp_pool_t *pool, struct err *e);
+    } types[] = {{"base64", read_bytes}, {"datetime", read_time}, {"decimal", read_decimal}};
+    const amqp_table_t *table = &value->value.table;
+    struct slice type, text;
 
-    if (!name || !text.ptr || json_object_size(object) != 2 ||
-        strlen(name) != json_string_length(type))
+    if (table->num_entries != 2 || !amqp_value_text(amqp_table_get(table, "__type__"), &type) ||
+        !amqp_value_text(amqp_table_get(table, "__value__"), &text))
         return 0;
-    if (strcmp(name, "base64") == 0)
-        return read_bytes(out, text, pool, e);
-    if (strlen(text.ptr) != text.len)
-        return 0;
-    if (strcmp(name, "datetime") == 0)
-        return read_time(out, text.ptr);
-    if (strcmp(name, "decimal") == 0)
-        return read_decimal(out, text.ptr, e);
+    for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
+        if (slice_is(type, types[i].type))
+            return types[i].read(value, text, pool, e) < 0 ? -1 : 0;
+    }
     return 0;
 }

@@ -13,7 +13,6 @@
 #include "base/err.h"
 #include "broker/amqp_lib.h"
 
-#include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -26,7 +25,9 @@ void typed_put_decimal(struct buf *out, amqp_decimal_t decimal);
 /* seconds since 1970; ERR_DEADLETTER behind the year 9999. */
 int typed_put_time(struct buf *out, uint64_t seconds, struct err *e);
 
-/* 1: object is such a value, now in *out (bytes from the pool); 0: it is not; -1: ERR_NOMEM. */
-int typed_read(amqp_field_value_t *out, const json_t *object, amqp_pool_t *pool, struct err *e);
+/* A table that is such an object becomes the value (bytes from the pool); others stay. -1:
+ * ERR_NOMEM.
+ */
+int typed_read(amqp_field_value_t *value, amqp_pool_t *pool, struct err *e);
 
 #endif

@@ -6,8 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* Bytes of the UTF-8 sequence at p (of n bytes), 0 when it is none; *code gets the code point. */
-static size_t utf8_decode(const unsigned char *p, size_t n, uint32_t *code)
+size_t json_text_utf8(const unsigned char *p, size_t n, uint32_t *code)
 {
     size_t len = p[0] < 0x80 ? 1 : p[0] >= 0xf0 ? 4 : p[0] >= 0xe0 ? 3 : 2;
     static const uint32_t smallest[] = {0, 0, 0x80, 0x800, 0x10000};
@@ -74,7 +73,7 @@ int json_text_string(struct buf *out, struct slice text, struct err *e)
         i = run;
         if (i == text.len)
             break;
-        len = utf8_decode(p + i, text.len - i, &code);
+        len = json_text_utf8(p + i, text.len - i, &code);
         if (!len) {
             out->len = before;
             return err_set(e, ERR_USAGE, "a text is not UTF-8: byte %zu of %zu is 0x%02x", i,

@@ -16,6 +16,7 @@
 #include "base/err.h"
 
 #include <jansson.h>
+#include <stdint.h>
 
 /* More values than this in one text are refused. */
 #define JSON_TEXT_VALUES_MAX (4u * 1000 * 1000)
@@ -29,6 +30,10 @@ int json_text_value(struct buf *out, const json_t *value, struct err *e);
 
 /* value as Python's repr writes a float ("0.1", "1e+16", "2.0"); it must be finite. */
 void json_text_real(struct buf *out, double value);
+
+/* Bytes of the UTF-8 sequence at p, where n > 0 bytes are left; 0 when it is none. *code gets the
+ * code point. */
+size_t json_text_utf8(const unsigned char *p, size_t n, uint32_t *code);
 
 /* A new reference, or NULL with ERR_DEADLETTER: "WHAT is not JSON: cause". Duplicate keys: the last
  * one wins, as in Python. \u0000 is allowed in values, not in keys. NaN, Infinity and integers

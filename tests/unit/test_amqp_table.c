@@ -108,6 +108,135 @@ static void json_survives(void **state)
     }
 }
 
+/* One entry's text as both readers see it. */
+static void read_both(struct fixture *f, const char *text, bool good)
+{
+    struct err e = ERR_INIT;
+    json_t *json = json_loads(text, JSON_ALLOW_NUL, NULL);
+    int status =
+        amqp_table_from_text(&f->table, slice_of(text), AMQP_TABLE_DEPTH_MAX, &f->pool, &e);
+
+    if ((json != NULL) != good || (status == 0) != good)
+        fail_msg("%s: jansson %d, status %d, \"%s\"", text, json != NULL, status, e.text);
+    if (good) {
+        json_t *again = amqp_table_to_json(&f->table, &e);
+
+        if (!json_equal(json, again))
+            fail_msg("%s: %s", text, to_text(f));
+        json_decref(again);
+    } else {
+        assert_int_equal(e.code, ERR_USAGE);
+    }
+    json_decref(json);
+}
+
+/* Not one text more, not one less. */
+static void reads_what_jansson_reads(void **state)
+{
+    static const char *const good[] = {
+        " {\t\"a\"\r:\n1 , \"b\":[ ] ,\"c\":{ }} ",
+        "{\"n\": [0, -0, 10, 1.0, 1e5, 1E-2, -1.5e+3, 1e-400]}",
+        "{\"s\": \"\\\"\\\\\\/\\b\\f\\n\\r\\t\\u0041\\u00fF\\u20AC\\ud83d\\ude00x\"}",
+        "{\"\\u0061b\": 1, \"ab\": 2}",
+        "{\"u\": \"\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80 \x7f\"}",
+    };
+    static const char *const bad[] = {
+        "",
+        " ",
+        "{",
+
+        "1",
+        "{}x",
+        "{} {}",
+        "{,}",
+        "{\"a\"}",
+        "{\"a\":}",
+        "{\"a\":1,}",
+        "{\"a\" 1}",
+        "{a:1}",
+        "{1:1}",
+        "{\"a\":1 \"b\":2}",
+        "{\"a\":[1,]}",
+        "{\"a\":[,]}",
+        "{\"a\":[1 2]}",
+        "{\"a\":[1}",
+        "{\"a\":[1",
+        "{\"a\":tru}",
+        "{\"a\":True}",
+        "{\"a\":nul",
+        "{\"a\":01}",
+        "{\"a\":1.}",
+        "{\"a\":.5}",
+        "{\"a\":-}",
+        "{\"a\":+1}",
+        "{\"a\":1e}",
+        "{\"a\":1e+}",
+        "{\"a\":0x1}",
+        "{\"a\":1e400}",
+        "{\"a\":NaN}",
+        "{\"a\":Infinity}",
+        "{\"a\":9223372036854775808}",
+        "{\"a\":-9223372036854775809}",
+        "{\"a\":99999999999999999999}",
+        "{\"a\":\"x}",
+        "{\"a\":\"x\\\"}",
+        "{\"a\":\"\\",
+        "{\"a\":\"\\x\"}",
+        "{\"a\":\"\\u12\"}",
+        "{\"a\":\"\\u00@0\"}",
+        "{\"a\":\"\\u00g0\"}",
+        "{\"a\":\"\\ud800\"}",
+        "{\"a\":\"\\ud800\\u0041\"}",
+        "{\"a\":\"\\udc00\"}",
+        "{\"a\":\"\\ud800\\",
+        "{\"a\":\"\n\"}",
+        "{\"a\":\"\xff\"}",
+        "{\"a\":\"\xc3\"}",
+        "{\"a\":\"\xc0\xaf\"}",
+        "{\"a\":\"\xed\xa0\x80\"}",
+        "{\"a\":\"\xf4\x90\x80\x80\"}",
+        "{\"a\\u0000b\":1}",
+        "{\"\xff\":1}",
+        "{'a':1}",
+        "{\"a\":1}//",
+        "{\"a\":\"\\n\xff\"}",
+        "{\"a\":\"\\n",
+        "{\"a\":\"\\n\n\"}",
+    };
+    struct fixture *f = *state;
+
+    for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++)
+        read_both(f, good[i], true);
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+        read_both(f, bad[i], false);
+}
+
+/* More entries than the first room has. */
+static void many_entries(void **state)
+{
+    struct fixture *f = *state;
+    struct buf text = BUF_INIT;
+    struct err e = ERR_INIT;
+    int64_t number;
+
+    buf_adds(&text, "{\"a\": [");
+    for (int i = 0; i < 1000; i++)
+        buf_addf(&text, "%s%d", i ? "," : "", i);
+    buf_adds(&text, "]");
+    for (int i = 0; i < 1000; i++)
+        buf_addf(&text, ",\"k%d\": %d", i, i);
+    buf_adds(&text, "}");
+    CHECK_OK(amqp_table_from_text(&f->table, buf_slice(&text), 2, &f->pool, &e));
+    assert_int_equal(f->table.num_entries, 1001);
+    assert_true(amqp_value_integer(amqp_table_get(&f->table, "k777"), &number));
+    assert_int_equal(number, 777);
+    assert_int_equal(f->table.entries[0].value.value.array.num_entries, 1000);
+    assert_int_equal(f->table.entries[0].value.value.array.entries[999].value.i32, 999);
+    CHECK_ERR(amqp_table_from_text(&f->table, buf_slice(&text), 1, &f->pool, &e), ERR_USAGE,
+              "deeper than 1");
+    buf_release(&text);
+}
+
 /* The kinds that py-amqp chooses, but for the sign of 64 bits. */
 static void kinds_are_celerys(void **state)
 {
@@ -326,6 +455,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(json_survives, setup, teardown),
+        cmocka_unit_test_setup_teardown(reads_what_jansson_reads, setup, teardown),
+        cmocka_unit_test_setup_teardown(many_entries, setup, teardown),
         cmocka_unit_test_setup_teardown(kinds_are_celerys, setup, teardown),
         cmocka_unit_test_setup_teardown(every_kind_is_read, setup, teardown),
         cmocka_unit_test_setup_teardown(inexpressible_is_refused, setup, teardown),
