@@ -104,24 +104,30 @@ static bool is_hazy(const struct amqp_ledger *l)
     return l->first > 0 && l->now_ms - l->begin_ms <= SLACK_MS;
 }
 
-/* A publisher cites only what it saw win. So an offset from before the first record is taken for
- * the owner when the key is unknown; and when what is known of the key is in doubt, a citation of
- * something newer than what that was built on corrects it. */
-static bool is_witness(const struct amqp_ledger *l, const struct found *f, int64_t prev)
+/* A publisher cites only what it saw win, and says with a claim for how long that holds. So an
+ * offset from before the first record is taken for the owner when the key is unknown; and when what
+ * is known of the key is in doubt, a citation of something newer than what that was built on
+ * corrects it, unless it is of the very state that has ended since. */
+static bool is_witness(const struct amqp_ledger *l, const struct found *f,
+                       const struct amqp_claim_record *r)
 {
-    if (prev < 0 || !is_partial(l))
+    int64_t prev = r->prev;
+
+    if (prev < 0 || !is_partial(l) || (r->kind == AMQP_CLAIM && l->now_ms > r->until_ms))
         return false;
     if (!f->entry)
         return prev < l->first;
-    return f->entry->doubtful && prev < l->hazy && prev > f->entry->base;
+    return f->entry->doubtful && prev < l->hazy && prev > f->entry->base &&
+           prev != f->entry->offset;
 }
 
 /* Compare-and-swap: does the record build on what is? */
-static bool builds_on(struct amqp_ledger *l, const struct found *f, int64_t prev)
+static bool builds_on(struct amqp_ledger *l, const struct found *f,
+                      const struct amqp_claim_record *r)
 {
-    if (prev == f->owner)
+    if (r->prev == f->owner)
         return true;
-    if (!is_witness(l, f, prev))
+    if (!is_witness(l, f, r))
         return false;
     l->stats.adopted++;
     return true;
@@ -180,11 +186,12 @@ static bool is_closed(const struct found *f, const struct amqp_claim_record *r)
 }
 
 /* What a key's owner says counts while it runs, or when it is the first that is heard of it. */
-static bool owner_speaks(struct amqp_ledger *l, const struct found *f, int64_t prev)
+static bool owner_speaks(struct amqp_ledger *l, const struct found *f,
+                         const struct amqp_claim_record *r)
 {
-    if (prev == f->owner)
+    if (r->prev == f->owner)
         return is_running(f);
-    return builds_on(l, f, prev);
+    return builds_on(l, f, r);
 }
 
 static int on_claim(struct amqp_ledger *l, struct found *f, const struct amqp_claim_record *r,
@@ -192,7 +199,7 @@ static int on_claim(struct amqp_ledger *l, struct found *f, const struct amqp_cl
 {
     bool mine = is_running(f) && f->entry->host == l->config.host;
 
-    if (is_closed(f, r) || !builds_on(l, f, r->prev)) {
+    if (is_closed(f, r) || !builds_on(l, f, r)) {
         d->verdict = AMQP_LEDGER_CLAIM_LOST;
         l->stats.lost++;
         return 0;
@@ -211,7 +218,7 @@ static int on_held(struct amqp_ledger *l, struct found *f, const struct amqp_cla
         amqp_keys_change(&l->keys, f->slot, AMQP_ENTRY_RUNNING, l->now_ms, CLAIM_MS);
         return 0;
     }
-    if (r->prev != f->owner && builds_on(l, f, r->prev))
+    if (r->prev != f->owner && builds_on(l, f, r))
         return settle(l, f, r, AMQP_ENTRY_RUNNING, r->prev);
     d->verdict = AMQP_LEDGER_HELD_REFUSED;
     l->stats.refused++;
@@ -235,7 +242,7 @@ static int on_end(struct amqp_ledger *l, struct found *f, const struct amqp_clai
 {
     const struct end *end = &ends[r->kind];
 
-    if (!owner_speaks(l, f, r->prev)) {
+    if (!owner_speaks(l, f, r)) {
         d->verdict = end->refused;
         l->stats.refused++;
         return 0;

@@ -39,6 +39,7 @@
  * What the backend must do besides:
  *  - The first decision for a nonce counts; a record that was published twice (a lost confirm)
  *    brings a second one. A CLAIM_WON for a nonce that nobody waits for must be released at once.
+ *  - Whoever learns that it is not the owner (robbed, or a refusal) never cites that offset again.
  *  - After a reconnect it goes on at amqp_ledger_next(). When the log does not go on there (a
  *    decision with `gap`: it was truncated meanwhile) the table was emptied and begins anew with
  *    that record: sync again, and take running claims for lost unless a HELD of theirs is accepted.

@@ -98,7 +98,7 @@ void amqp_claim_write(struct buf *out, const struct amqp_claim_record *r)
     put(&at, (unsigned char[]){AMQP_RECORD_VERSION, (unsigned char)r->kind}, 2);
     put16(&at, (uint16_t)r->id.len);
     put32(&at, (uint32_t)r->doc.len);
-    put64(&at, (uint64_t)r->window_ms);
+    put64(&at, (uint64_t)(r->kind == AMQP_CLAIM ? r->until_ms : r->window_ms));
     put64(&at, (uint64_t)r->prev);
     put64(&at, (uint64_t)r->now_ms);
     put64(&at, r->host);
@@ -151,7 +151,8 @@ static bool is_claim(const struct amqp_claim_record *r)
                        r->kind == AMQP_CLAIM_KEEP || r->kind == AMQP_CLAIM_RELEASE;
 
     return r->kind >= AMQP_CLAIM && r->kind <= AMQP_CLAIM_SYNC && is_time(r->now_ms) &&
-           is_time(r->window_ms) && r->prev >= (needs_owner ? 0 : AMQP_RECORD_NONE);
+           is_time(r->window_ms) && r->prev >= (needs_owner ? 0 : AMQP_RECORD_NONE) &&
+           (r->kind != AMQP_CLAIM || (r->prev == AMQP_RECORD_NONE) == (r->until_ms == 0));
 }
 
 bool amqp_claim_read(struct amqp_claim_record *r, struct slice bytes)
@@ -166,7 +167,7 @@ bool amqp_claim_read(struct amqp_claim_record *r, struct slice bytes)
     at += 2;
     id_len = get16(&at);
     doc_len = get32(&at);
-    r->window_ms = (int64_t)get64(&at);
+    r->window_ms = r->until_ms = (int64_t)get64(&at);
     r->prev = (int64_t)get64(&at);
     r->now_ms = (int64_t)get64(&at);
     r->host = get64(&at);

@@ -6,7 +6,7 @@
  * little endian followed by its texts, and is read without copying.
  *
  * Model of a ledger record, 64 bytes of head:
- *   0 version | 1 kind | 2 id_len (2) | 4 doc_len (4) | 8 window_ms (8) | 16 prev (8)
+ *   0 version | 1 kind | 2 id_len (2) | 4 doc_len (4) | 8 until_ms or window_ms (8) | 16 prev (8)
  *   | 24 now_ms (8) | 32 host (8) | 40 nonce (8) | 48 key (16) | id | doc
  * and of a result record, 56 bytes:
  *   0 version | 1 outcome | 2 flags (2) | 4 retries (4) | 8 now_ms (8) | 16 host (8) | 24 nonce (8)
@@ -14,10 +14,10 @@
  *   | 48 expires_ms (8) | id | doc
  *
  * Invariants: a record's length is exactly head + id_len + doc_len. Reading refuses (false) what is
- * shorter or longer, of another version or kind, or has a time that no clock says; it
- * never reads beyond its bytes. Who refuses a record skips it and counts it; all do so alike. The
- * bytes that are named "nothing" are written as 0 and not looked at. Texts of what was read are
- * borrowed from the bytes. Fork rule: none, it holds no state.
+ * shorter or longer, of another version or kind, or has a time that no clock says; it never reads
+ * beyond its bytes. Who refuses a record skips it and counts it; all do so alike. The bytes that
+ * are named "nothing" are written as 0 and not looked at. Texts of what was read are borrowed from
+ * the bytes. Fork rule: none, it holds no state.
  */
 #ifndef BROKER_AMQP_RECORD_H
 #define BROKER_AMQP_RECORD_H
@@ -44,7 +44,7 @@ struct amqp_key {
 struct amqp_key amqp_key_of(struct slice text);
 
 enum amqp_claim_kind {
-    AMQP_CLAIM = 1,     /* key, prev, id: I want to be the owner */
+    AMQP_CLAIM = 1,     /* key, prev, until_ms, id: I want to be the owner */
     AMQP_CLAIM_ALIVE,   /* this host lives */
     AMQP_CLAIM_HELD,    /* as a claim: its owner says again that it owns since offset prev */
     AMQP_CLAIM_DONE,    /* as a claim, window_ms and doc: the owner since prev has succeeded */
@@ -56,6 +56,7 @@ enum amqp_claim_kind {
 struct amqp_claim_record {
     enum amqp_claim_kind kind;
     int64_t window_ms; /* done, keep: how long the key stays so, in log time from this record on */
+    int64_t until_ms;  /* claim: of the view that prev is from; 0 with AMQP_RECORD_NONE */
     int64_t prev;      /* log offset of the owner's record that this one builds on, or
                           AMQP_RECORD_NONE */
     int64_t now_ms;    /* the publisher's stamp: amqp_ledger_stamp() */
