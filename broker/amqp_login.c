@@ -92,8 +92,10 @@ static int broke(int status, const char *shown, int timeout_ms, struct err *e)
     case AMQP_STATUS_NO_MEMORY:
         return err_nomem(e);
     default:
-        return err_set(e, ERR_RECONNECT, "%s: the server hung up during the login (%s)", shown,
-                       amqp_error_string2(status));
+        return err_set(e, ERR_RECONNECT,
+                       "%s: the server hung up during the login (%s); check the port: one for TLS "
+                       "takes only amqps://",
+                       shown, amqp_error_string2(status));
     }
 }
 
