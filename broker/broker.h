@@ -242,9 +242,9 @@ struct broker_store {
  *  NODES       [{"node":"celery@host", ...}] the objects that nodes announced and whose time is not
  *              over, sorted by the node they were announced under, each as it was announced (only
  *              an object without a "node" gets that one)
- *  DOCTOR      [{"check":"..","value":"..","verdict":"ok"|"warn"|"bad","advice":".."|null}, ...] how
- *              this broker is set up, for the person who runs it: at least one row; `queue` may name
- *              queues to look at, separated by commas. Changes nothing
+ *  DOCTOR      [{"check":"..","value":"..","verdict":"ok"|"warn"|"bad","advice":".."|null}, ...]
+ * how this broker is set up, for the person who runs it: at least one row; `queue` may name queues
+ * to look at, separated by commas. Changes nothing
  */
 enum broker_question {
     BROKER_ASK_QUEUES,

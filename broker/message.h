@@ -31,6 +31,12 @@
 /* Headers of ours; Python ignores them. */
 #define MESSAGE_H_LOST    "celeriac_lost"    /* integer: deliveries that ended in a lost worker */
 #define MESSAGE_H_SENT_MS "celeriac_sent_ms" /* integer: wall clock when it was published */
+#define MESSAGE_H_DEDUP   "celeriac_dedup"   /* {"key": text, "window": seconds}: see below */
+#define MESSAGE_H_WAITS   "celeriac_waits"   /* integer: times it was sent back to wait for a key */
+
+/* What the header MESSAGE_H_DEDUP may say. The key is 1 to BROKER_KEY_MAX bytes. */
+#define MESSAGE_WINDOW_S     3600.0     /* where it says none */
+#define MESSAGE_WINDOW_MAX_S 31622400.0 /* 366 days: longer is a mistake */
 
 /* Member of an envelope that a transport made of something which no envelope can express: the
  * reason, one line. Such a message is poison. */
@@ -57,11 +63,14 @@ struct message {
     int64_t expires_ms;  /* wall clock; 0 when absent */
     double hard_limit_s; /* 0 when absent */
     double soft_limit_s;
-    int priority;      /* 0-9 */
-    int ignore_result; /* -1 absent or null, 0, 1 */
-    int64_t lost;      /* MESSAGE_H_LOST, 0 when absent */
-    int64_t sent_ms;   /* MESSAGE_H_SENT_MS, 0 when absent */
-    int protocol;      /* 1 or 2 (hybrid counts as 1) */
+    int priority;           /* 0-9 */
+    int ignore_result;      /* -1 absent or null, 0, 1 */
+    int64_t lost;           /* MESSAGE_H_LOST, 0 when absent */
+    int64_t sent_ms;        /* MESSAGE_H_SENT_MS, 0 when absent */
+    int64_t waits;          /* MESSAGE_H_WAITS, 0 when absent */
+    struct slice dedup_key; /* of MESSAGE_H_DEDUP; {NULL,0} when absent */
+    int64_t dedup_window_ms;
+    int protocol; /* 1 or 2 (hybrid counts as 1) */
     bool redelivered;
     json_t *args;   /* owned; after message_open_body: array */
     json_t *kwargs; /* owned: object */

@@ -17,6 +17,7 @@ static const char *const own_headers[] = {
     "argsrepr",      "kwargsrepr",   "origin",
     "ignore_result", "redelivered",  "compression",
     "x-death",       MESSAGE_H_LOST, MESSAGE_H_SENT_MS,
+    MESSAGE_H_WAITS,
 };
 
 struct writer {

@@ -1,6 +1,7 @@
 /* Headers and properties of a task message: one row each says what kind a field may have, which
  * numbers it may hold and where it is kept. Null always means absent. */
 #include "base/isotime.h"
+#include "broker/broker.h"
 #include "broker/message_parts.h"
 
 #include <math.h>
@@ -49,6 +50,8 @@ static const struct field header_fields[] = {
     {"stamps", OBJECT, NOWHERE, 0, 0},
     {MESSAGE_H_LOST, INTEGER, AT(lost), 0, INT32_MAX},
     {MESSAGE_H_SENT_MS, INTEGER, AT(sent_ms), 0, INT64_MAX},
+    {MESSAGE_H_WAITS, INTEGER, AT(waits), 0, INT32_MAX},
+    {MESSAGE_H_DEDUP, OBJECT, NOWHERE, 0, 0},
 };
 
 static const struct field property_fields[] = {
@@ -161,6 +164,41 @@ static int read_limits(struct message *m, struct err *e)
     return read_limit(json_array_get(limits, 1), "soft", &m->soft_limit_s, e);
 }
 
+static int bad_dedup(struct err *e, const char *member, const char *why)
+{
+    return err_set(e, ERR_DEADLETTER, "header \"" MESSAGE_H_DEDUP "\": \"%s\" %s", member, why);
+}
+
+static int read_window(struct message *m, const json_t *window, struct err *e)
+{
+    double seconds = MESSAGE_WINDOW_S;
+
+    if (window && !json_is_null(window)) {
+        if (!json_is_number(window))
+            return bad_dedup(e, "window", "must be a number of seconds");
+        seconds = json_number_value(window);
+    }
+    if (!(seconds > 0 && seconds <= MESSAGE_WINDOW_MAX_S))
+        return bad_dedup(e, "window", "must be above 0 and at most 31622400 seconds (366 days)");
+    m->dedup_window_ms = seconds < 0.001 ? 1 : (int64_t)(seconds * 1000);
+    return 0;
+}
+
+static int read_dedup(struct message *m, struct err *e)
+{
+    const json_t *dedup = json_object_get(m->headers, MESSAGE_H_DEDUP);
+    const json_t *key = json_object_get(dedup, "key");
+
+    if (!json_is_object(dedup))
+        return 0;
+    if (!json_is_string(key))
+        return bad_dedup(e, "key", "must be a text");
+    m->dedup_key = slice_make(json_string_value(key), json_string_length(key));
+    if (m->dedup_key.len == 0 || m->dedup_key.len > BROKER_KEY_MAX)
+        return bad_dedup(e, "key", "must have 1 to 512 bytes");
+    return read_window(m, json_object_get(dedup, "window"), e);
+}
+
 static int read_time(const char *name, const char *text, int64_t *ms, struct err *e)
 {
     if (text && isotime_parse(text, ms) < 0)
@@ -193,7 +231,8 @@ int message_read_headers(struct message *m, struct err *e)
 
     if (read_fields(m, m->headers, "header", header_fields,
                     sizeof(header_fields) / sizeof(header_fields[0]), e) < 0 ||
-        read_limits(m, e) < 0 || read_time("eta", m->eta, &m->eta_ms, e) < 0 ||
+        read_limits(m, e) < 0 || read_dedup(m, e) < 0 ||
+        read_time("eta", m->eta, &m->eta_ms, e) < 0 ||
         read_time("expires", m->expires, &m->expires_ms, e) < 0)
         return -1;
     m->parent_id = absent_if_empty(m->parent_id);

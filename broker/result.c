@@ -60,6 +60,12 @@ static void put_ours(struct writer *w, const struct result_doc *doc)
     buf_adds(w->out, "}");
 }
 
+static void put_duplicate(struct writer *w, const struct result_doc *doc)
+{
+    put_text(w, ", \"celeriac\": {\"duplicate_of\": ", doc->duplicate_of);
+    buf_adds(w->out, "}");
+}
+
 int result_encode(struct buf *out, const struct result_doc *doc, struct err *e)
 {
     struct writer w = {out, e, false};
@@ -77,7 +83,9 @@ int result_encode(struct buf *out, const struct result_doc *doc, struct err *e)
         put_text(&w, ", \"group_id\": ", doc->group_id);
     if (doc->parent_id)
         put_text(&w, ", \"parent_id\": ", doc->parent_id);
-    if (doc->worker)
+    if (doc->duplicate_of)
+        put_duplicate(&w, doc);
+    else if (doc->worker)
         put_ours(&w, doc);
     put_text(&w, ", \"task_id\": ", doc->task_id);
     buf_adds(out, "}");

@@ -51,6 +51,7 @@ struct result_doc {
     const char *worker;               /* for "celeriac": node, NULL: no "celeriac" object at all */
     int pid;                          /* of the runner; 0: none */
     const struct result_times *times; /* NULL: none */
+    const char *duplicate_of; /* the job whose result this is: all that "celeriac" then says */
 };
 
 int result_encode(struct buf *out, const struct result_doc *doc, struct err *e);

@@ -90,11 +90,15 @@ struct celeriac_task_options {
     const char *group;
     const char *reply_to;
     const char *shadow;
+    /* Jobs with one key are one piece of work: run once within the window, the others get its
+     * result. 1 to 512 bytes, one namespace for all tasks of the broker. */
+    const char *dedup_key;
+    double dedup_window_s; /* how long a success is remembered; default 3600 */
 };
 #define CELERIAC_TASK_OPTIONS_INIT                                                                 \
     {                                                                                              \
         sizeof(struct celeriac_task_options), NULL, NULL, NULL, NULL, NULL, 0, 0, NULL, 0, NULL,   \
-            0, 0, 0, NULL, NULL, NULL, NULL, NULL                                                  \
+            0, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL, 0                                         \
     }
 
 /* url: see celeriac(1). options may be NULL. NULL with err on failure; connects before it returns.

@@ -72,6 +72,20 @@ static const struct opt_row rows[] = {
      .flags = OPT_LINE_ONLY,
      .arg = "JSON",
      .help = "More message headers, a JSON object."},
+    {.name = "dedup",
+     .kind = OPT_TEXT,
+     .flags = OPT_LINE_ONLY,
+     .arg = "KEY",
+     .help = "Tasks with this key are one piece of work: it is run once, the others get its "
+             "result, as long as the window is. Any text up to 512 bytes; all tasks of a broker "
+             "share the keys."},
+    {.name = "window",
+     .kind = OPT_NUMBER,
+     .flags = OPT_LINE_ONLY,
+     .arg = "SECONDS",
+     .min = 0.001,
+     .max = 31622400,
+     .help = "How long a success is remembered under its --dedup key; 3600 when not given."},
     {.name = "time-limit",
      .kind = OPT_NUMBER,
      .flags = OPT_LINE_ONLY,
@@ -92,8 +106,9 @@ static const struct opt_row rows[] = {
 
 /* Options whose argument is JSON; a number may be given as text as well as JSON. */
 static const char *const json_options[] = {"args", "kwargs", "headers", NULL};
-static const char *const number_options[] = {"countdown", "time-limit", "soft-time-limit", NULL};
-static const char *const text_options[] = {"queue", "eta", "id", NULL};
+static const char *const number_options[] = {"countdown", "window", "time-limit", "soft-time-limit",
+                                             NULL};
+static const char *const text_options[] = {"queue", "dedup", "eta", "id", NULL};
 
 static int put(json_t *object, const char *name, json_t *value, struct err *e)
 {
@@ -256,6 +271,8 @@ static int run(struct command_context *ctx, const struct opt_values *v, int argc
     if (bulk && (opt_text(v, "wait") || opt_text(v, "id")))
         return command_usage(ctx, "--wait and --id do not go with '-': give \"id\" in the lines, "
                                   "and pipe the ids to 'celeriac result - --wait SECONDS'");
+    if (!bulk && opt_text(v, "window") && !opt_text(v, "dedup"))
+        return command_usage(ctx, "--window says how long a --dedup key counts: give that too");
     if (opt_text(v, "wait") && opt_flag(v, "ignore-result"))
         return command_usage(ctx, "--wait and --ignore-result exclude each other");
     object = json_object();

@@ -2,6 +2,7 @@
 
 #include "base/isotime.h"
 #include "base/suggest.h"
+#include "broker/broker.h"
 #include "broker/message.h"
 
 #include <math.h>
@@ -103,6 +104,19 @@ static int set_seconds(struct task_call *call, const struct member *m, json_t *v
     return seconds_at(call, m, value, m->at, e);
 }
 
+static int set_window(struct task_call *call, const struct member *m, json_t *value, struct err *e)
+{
+    double seconds = json_number_value(value);
+
+    if (!json_is_number(value))
+        return wrong_type(m->name, "a number of seconds", value, e);
+    if (!(seconds > 0 && seconds <= MESSAGE_WINDOW_MAX_S))
+        return err_set(e, ERR_USAGE, "\"%s\" must be above 0 and at most %.0f seconds (366 days)",
+                       m->name, MESSAGE_WINDOW_MAX_S);
+    *(double *)place(call, m->at) = seconds;
+    return 0;
+}
+
 static int set_time(struct task_call *call, const struct member *m, json_t *value, struct err *e)
 {
     const char *text = json_string_value(value);
@@ -143,6 +157,8 @@ static const struct member members[] = {
     {"eta", set_time, AT(eta_ms), 0},
     {"expires", set_time, AT(expires_ms), AT(expires_in_s)},
     {"headers", set_object, AT(headers), 0},
+    {"dedup", set_text, AT(dedup), 0},
+    {"window", set_window, AT(dedup_window_s), 0},
     {"time-limit", set_seconds, AT(hard_limit_s), 0},
     {"soft-time-limit", set_seconds, AT(soft_limit_s), 0},
     {"ignore-result", set_bool, AT(ignore_result), 0},
@@ -206,6 +222,11 @@ static int check(const struct task_call *call, struct err *e)
     if (has_control_bytes(call->task) || (call->id && has_control_bytes(call->id)) ||
         (call->queue && has_control_bytes(call->queue)))
         return err_set(e, ERR_USAGE, "\"task\", \"id\" and \"queue\" can not hold control bytes");
+    if (call->dedup && strlen(call->dedup) > BROKER_KEY_MAX)
+        return err_set(e, ERR_USAGE, "\"dedup\" is longer than %d bytes", BROKER_KEY_MAX);
+    if (call->dedup && json_object_get(call->headers, MESSAGE_H_DEDUP))
+        return err_set(e, ERR_USAGE,
+                       "\"dedup\" and the header \"" MESSAGE_H_DEDUP "\" exclude each other");
     if (call->eta_ms && call->countdown_s > 0)
         return err_set(e, ERR_USAGE, "\"eta\" and \"countdown\" exclude each other");
     if (call->soft_limit_s > 0 && call->hard_limit_s > 0 && call->soft_limit_s > call->hard_limit_s)
@@ -301,6 +322,7 @@ int task_call_from_options(struct task_call *call, const char *task,
                                .group = o.group,
                                .reply_to = o.reply_to,
                                .shadow = o.shadow,
+                               .dedup = o.dedup_key,
                                .priority = o.priority,
                                .ignore_result = o.ignore_result != 0};
     if (o.priority < 0 || o.priority > 9)
@@ -308,6 +330,7 @@ int task_call_from_options(struct task_call *call, const char *task,
     if (option_json(call, "args", o.args_json, e) < 0 ||
         option_json(call, "kwargs", o.kwargs_json, e) < 0 ||
         option_json(call, "headers", o.headers_json, e) < 0 ||
+        option_number(call, "window", o.dedup_window_s, e) < 0 ||
         option_number(call, "countdown", o.countdown_s, e) < 0 ||
         option_number(call, "expires", o.expires_s, e) < 0 ||
         option_number(call, "soft-time-limit", o.soft_limit_s, e) < 0 ||
@@ -331,6 +354,23 @@ static int64_t ahead_ms(int64_t now_ms, double seconds)
     return seconds > 0 ? now_ms + (int64_t)ceil(seconds * 1000) : 0;
 }
 
+/* The user's headers, and the dedup key among them; a new reference, or NULL (there are none). */
+static int all_headers(const struct task_call *call, json_t **headers, struct err *e)
+{
+    json_t *dedup;
+
+    *headers = json_incref(call->headers);
+    if (!call->dedup)
+        return 0;
+    *headers = call->headers ? json_copy(call->headers) : json_object();
+    json_decref(call->headers);
+    dedup = json_pack("{s:s, s:f}", "key", call->dedup, "window",
+                      call->dedup_window_s > 0 ? call->dedup_window_s : MESSAGE_WINDOW_S);
+    if (!dedup) /* the command line and the library take any bytes */
+        return err_set(e, ERR_USAGE, "\"dedup\" is not UTF-8 text");
+    return json_object_set_new(*headers, MESSAGE_H_DEDUP, dedup) < 0 ? err_nomem(e) : 0;
+}
+
 int task_call_encode(const struct task_call *call, struct uuid_source *ids, int64_t now_ms,
                      struct outgoing *o, struct err *e)
 {
@@ -343,7 +383,6 @@ int task_call_encode(const struct task_call *call, struct uuid_source *ids, int6
         .group_index = -1,
         .args = call->args,
         .kwargs = call->kwargs,
-        .headers = call->headers,
         .queue = call->queue ? call->queue : QUEUE_DEFAULT,
         .reply_to = call->reply_to,
         .shadow = call->shadow,
@@ -356,13 +395,18 @@ int task_call_encode(const struct task_call *call, struct uuid_source *ids, int6
         .now_ms = now_ms,
     };
     struct buf text = BUF_INIT;
+    int status;
 
     *o = (struct outgoing){.priority = spec.priority, .not_before_ms = spec.eta_ms};
     if (call->id)
         memcpy(o->id, call->id, strlen(call->id) + 1);
     else
         uuid_next(ids, o->id);
-    if (message_encode(&text, &spec, ids, e) < 0) {
+    status = all_headers(call, &spec.headers, e);
+    if (status == 0)
+        status = message_encode(&text, &spec, ids, e);
+    json_decref(spec.headers);
+    if (status < 0) {
         buf_release(&text);
         return -1;
     }

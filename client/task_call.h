@@ -30,6 +30,8 @@ struct task_call {
     json_t *args; /* owned references */
     json_t *kwargs;
     json_t *headers;
+    const char *dedup;     /* key; NULL: none */
+    double dedup_window_s; /* 0: not set */
     double countdown_s;
     double expires_in_s;
     int64_t eta_ms; /* wall clock; 0: not set */

@@ -35,7 +35,7 @@ extern "C" {
 #endif
 
 #define CELERIAC_TASK_ABI_MAJOR 1
-#define CELERIAC_TASK_ABI_MINOR 0
+#define CELERIAC_TASK_ABI_MINOR 1
 
 /* Length of a task id as text, with the final NUL. */
 #define CELERIAC_TASK_ID_SIZE 37
@@ -170,6 +170,11 @@ struct celeriac_task {
     /* "10/s", "100/m", "5/h": at most that many starts per worker; what comes sooner waits in the
      * broker. NULL: no limit. */
     const char *rate;
+    /* Since ABI 1.1. "x, y": calls whose parameters x and y are equal are one piece of work, which
+     * is done once within the window; the others get its result. "*": all arguments count. Names
+     * need params. A message's own dedup header goes before this. NULL: none. */
+    const char *dedup;
+    double dedup_window_s; /* how long a success is remembered; unset: 3600 s */
 };
 
 /* What a shared object exports under the name `celeriac_module`. */

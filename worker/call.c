@@ -396,6 +396,7 @@ void call_release(struct call *call)
     record_release(&call->record);
     json_decref(call->kwargs);
     json_decref(call->children);
+    free(call->duplicate_of);
     buf_release(&call->followups);
     *call = (struct call){.job = 0};
 }

@@ -65,7 +65,8 @@ struct call {
     const struct registry_entry *entry; /* NULL for a task that is not registered */
     const struct channel_run *run;
     uint64_t job;
-    json_t *kwargs; /* owned: with defaults */
+    char *duplicate_of; /* owned: not run, the success of this job stands for it; or NULL */
+    json_t *kwargs;     /* owned: with defaults */
     struct call_record record;
     json_t *children;     /* owned: [[id, null], null] of everything sent */
     struct buf followups; /* owned: spawned messages */
@@ -79,6 +80,10 @@ void call_release(struct call *call);
 
 /* Checks the arguments; -1 when the record now holds the TypeError. */
 int call_bind(struct call *call);
+
+/* Instead of a run: concludes with the result of the first job of its dedup key, as the run's
+ * channel message has it; null when that is not stored any more. */
+void call_repeat(struct call *call);
 
 /* After run() returned: what an unset verdict and the soft limit mean. */
 void call_conclude(struct call *call, int returned, bool cancelled);

@@ -20,10 +20,19 @@ static int keep_names(struct job *job, const struct message *m)
     return 0;
 }
 
-static void decide(struct dispatcher *d, struct job *job, const struct message *m)
+void delivery_admit(struct dispatcher *d, struct job *job, struct job_list *from)
+{
+    int64_t slot_ms = policy_rate_ms(job->options, clock_wall_ms(d->clock));
+
+    if (slot_ms)
+        settle_hand_back(d, job, from, slot_ms);
+    else
+        inflight_move(job, from, &d->jobs.ready, JOB_READY);
+}
+
+static void decide(struct dispatcher *d, struct job *job, struct message *m)
 {
     const struct worker_config *w = d->config;
-    int64_t slot_ms;
 
     job->lost = m->lost;
     job->options = taskrows_find(&d->rows, m->task);
@@ -40,11 +49,6 @@ static void decide(struct dispatcher *d, struct job *job, const struct message *
     case POLICY_RUN:
         break;
     }
-    slot_ms = policy_rate_ms(job->options, clock_wall_ms(d->clock));
-    if (slot_ms) {
-        settle_hand_back(d, job, NULL, slot_ms);
-        return;
-    }
     job->soft_limit_s =
         policy_limit_s(m->soft_limit_s, job->options->soft_limit_s, w->soft_limit_s);
     job->hard_limit_s =
@@ -52,7 +56,8 @@ static void decide(struct dispatcher *d, struct job *job, const struct message *
     /* A job that was alone in a runner when it died goes on alone, so that it can not take others
      * with it. */
     job->solo = m->lost > 0;
-    inflight_move(job, NULL, &d->jobs.ready, JOB_READY);
+    if (!dedup_take(d, job, m))
+        delivery_admit(d, job, NULL);
 }
 
 static void take_apart(struct dispatcher *d, struct job *job)

@@ -29,6 +29,7 @@ static void on_stop(struct dispatcher *d, bool cold)
     broker_credit(d->broker, 0);
     while ((job = TAILQ_FIRST(&d->jobs.ready)))
         settle_hand_back(d, job, &d->jobs.ready, 0);
+    dedup_stop(d);
 }
 
 static void on_gone(struct dispatcher *d, const struct frame *f)
@@ -121,18 +122,25 @@ static void on_down(struct dispatcher *d, const struct err *err)
 
 /* The job runs on; its end will be refused by the broker, and whoever has the message now records
  * it. */
-static void on_lost(struct dispatcher *d, const struct broker_receipt *receipt)
+static void drop_lost(struct dispatcher *d, struct job_list *list,
+                      const struct broker_receipt *receipt)
 {
     struct job *job, *next;
 
-    for (job = TAILQ_FIRST(&d->jobs.ready); job; job = next) {
+    for (job = TAILQ_FIRST(list); job; job = next) {
         next = TAILQ_NEXT(job, link);
         if (memcmp(&job->receipt, receipt, sizeof(*receipt)) != 0)
             continue;
-        inflight_move(job, &d->jobs.ready, NULL, JOB_READY);
+        inflight_move(job, list, NULL, JOB_READY);
         inflight_free(&d->jobs, job);
         return;
     }
+}
+
+static void on_lost(struct dispatcher *d, const struct broker_receipt *receipt)
+{
+    drop_lost(d, &d->jobs.ready, receipt);
+    drop_lost(d, &d->jobs.claiming, receipt);
 }
 
 static void forget_broker_events(struct dispatcher *d)
@@ -277,6 +285,7 @@ static void check_stop(struct dispatcher *d)
 static void dispatcher_step(struct dispatcher *d)
 {
     settle_submit(d);
+    dedup_submit(d);
     outbox_submit(&d->outbox, d->broker, clock_mono_ms(d->clock));
     renew_leases(d);
     presence_step(d);
@@ -307,7 +316,7 @@ static int64_t next_ms(struct dispatcher *d)
     next = sooner(next, presence_next_ms(d));
     if (!d->was_up && d->config->connect_timeout_ms > 0)
         next = sooner(next, d->started_ms + d->config->connect_timeout_ms);
-    return d->deliveries_left ? 0 : next;
+    return d->deliveries_left || dedup_is_due(d) ? 0 : next;
 }
 
 static void on_timer(evutil_socket_t fd, short what, void *cookie)

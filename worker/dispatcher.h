@@ -5,8 +5,8 @@
  * loop, nothing that blocks for long. Model: libevent callbacks only read what has arrived; after
  * each round dispatcher_step does the work in a fixed order:
  *
- *     settle what has a verdict -> renew leases -> announce the worker -> ask for as many jobs as the runners can use ->
- * broker_poll and its events
+ *     settle what has a verdict -> claim dedup keys -> renew leases -> announce the worker -> ask
+ * for as many jobs as the runners can use -> broker_poll and its events
  *     -> lend -> tell the supervisor which jobs to watch -> flush the channels -> set the timer
  *
  * Invariants: every delivered job is in the inflight table until the broker has confirmed its end;
@@ -14,8 +14,8 @@
  * answered in every round. Fork rule: dispatcher_main is called in the child after
  * proc_child_setup; it never forks.
  *
- * The structure is shared by the files of the dispatcher (dispatcher, delivery, lend, settle,
- * outbox, presence) and by nobody else.
+ * The structure is shared by the files of the dispatcher (dispatcher, delivery, dedup, lend,
+ * settle, outbox, presence) and by nobody else.
  */
 #ifndef WORKER_DISPATCHER_H
 #define WORKER_DISPATCHER_H
@@ -78,6 +78,17 @@ int dispatcher_main(const struct dispatcher_config *config);
 
 /* delivery.c: what a delivered message becomes. */
 void delivery_take(struct dispatcher *d, const struct broker_event *event);
+/* The job may run: to the ready list, or back to the broker when its task's rate says later. */
+void delivery_admit(struct dispatcher *d, struct job *job, struct job_list *from);
+
+/* dedup.c: jobs with a dedup key. */
+/* True when the job has a key and is now on the claiming list, or settled already. */
+bool dedup_take(struct dispatcher *d, struct job *job, struct message *m);
+void dedup_submit(struct dispatcher *d);
+/* The answer to a claim of a job that is claiming. */
+void dedup_answer(struct dispatcher *d, struct job *job, const struct broker_event *event);
+bool dedup_is_due(const struct dispatcher *d);
+void dedup_stop(struct dispatcher *d);
 
 /* lend.c */
 void lend_open_seat(struct dispatcher *d, int slot, int fd);
@@ -99,6 +110,12 @@ void settle_unknown(struct dispatcher *d, struct job *job, struct job_list *from
 void settle_poison(struct dispatcher *d, struct job *job, struct job_list *from, const char *cause);
 void settle_hand_back(struct dispatcher *d, struct job *job, struct job_list *from,
                       int64_t not_before_ms);
+/* Another holds its dedup key: back with a later time, the number of waits raised in the message.
+ */
+void settle_wait(struct dispatcher *d, struct job *job, struct job_list *from,
+                 int64_t not_before_ms);
+/* It succeeded before and came once more: ends with the document that is stored, if any. */
+void settle_again(struct dispatcher *d, struct job *job, struct job_list *from, struct slice doc);
 void settle_hard_limit(struct dispatcher *d, struct job *job, struct job_list *from);
 /* wait_status: how the runner ended. Buries the job when it has lost too many, else hands it back
  * with its counter raised. */

@@ -6,6 +6,7 @@
 void inflight_init(struct inflight *t)
 {
     *t = (struct inflight){0};
+    TAILQ_INIT(&t->claiming);
     TAILQ_INIT(&t->ready);
     TAILQ_INIT(&t->settling);
 }
@@ -15,6 +16,9 @@ static void free_job(struct job *job)
     free(job->id);
     free(job->task);
     free(job->envelope);
+    free(job->key.text);
+    free(job->key.first_id);
+    free(job->key.first);
     buf_release(&job->settle.text);
     free(job);
 }

@@ -5,10 +5,13 @@
  * any time. Model: a job is in one state and on the list of that state only; inflight_move is the
  * only function that changes either.
  *
- *     READY ----lend----> LENT ----verdict----> SETTLING --confirmed--> freed
- *       |                   |  runner lost         ^
- *       |                   +--> READY (solo) or --+
- *       +--expired, parked, unknown, poison -------+
+ *     CLAIMING (with a dedup key only) --won, or done by another--> READY
+ *       |
+ *       |   READY ----lend----> LENT ----verdict----> SETTLING --confirmed--> freed
+ *       |     |                   |  runner lost         ^
+ *       |     |                   +--> READY (solo) or --+
+ *       |     +--expired, parked, unknown, poison -------+
+ *       +--held by another: back with a later time ------+
  *
  * Job numbers are never reused in a dispatcher's life, so an answer that comes late finds nobody.
  * Ownership: a job owns copies of everything; receipts are values. Fork rule: one table per
@@ -23,7 +26,7 @@
 
 #include <sys/queue.h>
 
-enum job_state { JOB_READY, JOB_LENT, JOB_SETTLING };
+enum job_state { JOB_CLAIMING, JOB_READY, JOB_LENT, JOB_SETTLING };
 
 enum settle_kind {
     SETTLE_FINISH,
@@ -46,6 +49,19 @@ struct settlement {
     int64_t try_at_ms; /* monotonic */
 };
 
+/* The dedup key of a job, and what the broker said of it. */
+struct job_key {
+    char *text; /* owned; NULL: the job has none */
+    size_t len;
+    int64_t window_ms;
+    int64_t waits;  /* times the message was sent back because another held the key */
+    bool asked;     /* the claim is under way */
+    bool won;       /* this delivery holds the key: its end settles it */
+    char *first_id; /* owned; NULL: it is to run. Else this job succeeded within the window */
+    char *first;    /* owned: that one's result document, or NULL */
+    size_t first_len;
+};
+
 struct job {
     uint64_t number;
     enum job_state state;
@@ -65,6 +81,7 @@ struct job {
     bool solo;                    /* lend alone: it may have killed a runner */
     bool early_acked;
     bool lease_lost;
+    struct job_key key;
     struct settlement settle;
 };
 
@@ -75,6 +92,7 @@ struct inflight {
     size_t cap;
     size_t len;
     uint64_t last_number;
+    struct job_list claiming;
     struct job_list ready;
     struct job_list settling;
 };

@@ -102,8 +102,10 @@ static void on_verdict(struct dispatcher *d, struct seat *s, struct job *job, co
     s->tasks_done++;
     s->jobs_done++;
     s->head_since_ms = clock_mono_ms(d->clock);
-    job->options->mean_us = policy_mean_us(job->options->mean_us, v.run_us);
-    d->mean_us = policy_mean_us(d->mean_us, v.run_us);
+    if (!job->key.first_id) { /* what did not run says nothing of how long it takes */
+        job->options->mean_us = policy_mean_us(job->options->mean_us, v.run_us);
+        d->mean_us = policy_mean_us(d->mean_us, v.run_us);
+    }
     if (used_up(d, s, &v))
         s->retiring = true;
     settle_verdict(d, job, &s->lent, &v);
@@ -231,9 +233,11 @@ static void lend(struct dispatcher *d, struct seat *s, struct job *job)
                               .soft_limit_s = job->soft_limit_s,
                               .hard_limit_s = job->hard_limit_s,
                               .alone = s->lent_len == 0 && !policy_is_short(job->options),
+                              .first_id = slice_of(job->key.first_id),
+                              .first = slice_make(job->key.first, job->key.first_len),
                               .envelope = slice_make(job->envelope, job->envelope_len)};
 
-    if (job->options->ack_early)
+    if (job->options->ack_early && !job->key.text)
         ack_early(d, job);
     if (s->lent_len == 0)
         s->head_since_ms = clock_mono_ms(d->clock);

@@ -35,6 +35,15 @@ bool policy_bury_lost(int64_t lost, int lost_max)
     return lost >= lost_max;
 }
 
+int64_t policy_wait_ms(int64_t waits)
+{
+    int64_t ms = 250;
+
+    while (waits-- > 0 && ms < 5000)
+        ms *= 2;
+    return ms < 5000 ? ms : 5000;
+}
+
 double policy_limit_s(double message_s, double row_s, double worker_s)
 {
     if (message_s > 0)

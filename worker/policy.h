@@ -12,9 +12,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct dedup_rule;
+
 /* What the dispatcher knows of a task: the runner's row, and how long it has been running. */
 struct task_options {
-    char *name; /* owned by the table */
+    char *name;               /* owned by the table */
+    struct dedup_rule *dedup; /* likewise; NULL: none */
     double soft_limit_s;
     double hard_limit_s;
     bool ack_early;
@@ -42,6 +45,9 @@ int64_t policy_rate_ms(struct task_options *options, int64_t wall_ms);
 
 /* True when a job that lost `lost` workers, this one included, is buried instead of handed back. */
 bool policy_bury_lost(int64_t lost, int lost_max);
+
+/* How long a job waits before it asks again for a dedup key that another holds. */
+int64_t policy_wait_ms(int64_t waits);
 
 /* message's limit, else the row's, else the worker's; 0: none. */
 double policy_limit_s(double message_s, double row_s, double worker_s);

@@ -1,6 +1,7 @@
 #include "worker/registry.h"
 
 #include "tasks/builtin.h"
+#include "worker/dedup_rule.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -85,6 +86,21 @@ static int64_t rate_us(const char *rate)
     return -1;
 }
 
+static int check_dedup(const struct celeriac_task *row, struct err *e)
+{
+    struct dedup_rule *rule;
+
+    if (!row->dedup)
+        return 0;
+    if (row->ack_early == CELERIAC_YES)
+        return err_set(e, ERR_OPERATOR,
+                       "dedup and ack_early exclude each other: what is acknowledged before it "
+                       "runs cannot be taken over");
+    rule = dedup_rule_new(row->params, row->dedup, row->dedup_window_s, e);
+    dedup_rule_free(rule);
+    return rule ? 0 : -1;
+}
+
 static int make_entry(struct registry_entry *entry, const char *row, size_t stride, struct err *e)
 {
     *entry = (struct registry_entry){.init_ok = false};
@@ -94,6 +110,8 @@ static int make_entry(struct registry_entry *entry, const char *row, size_t stri
         return err_set(e, ERR_OPERATOR,
                        "task \"%s\": rate \"%s\" is none: write \"10/s\", \"100/m\" or \"5/h\"",
                        entry->row.name, entry->row.rate);
+    if (check_dedup(&entry->row, e) < 0)
+        return err_wrap(e, "task \"%s\"", entry->row.name);
     if (!entry->row.params)
         return 0;
     entry->params = params_parse(entry->row.params, e);
@@ -233,11 +251,12 @@ struct registry_entry *registry_find(struct registry *r, const char *name)
 
 static json_t *describe_row(const struct celeriac_task *row)
 {
-    return json_pack("{s:s, s:f, s:f, s:b, s:b, s:i, s:I}", "name", row->name, "soft_limit_s",
-                     row->soft_limit_s, "hard_limit_s", row->hard_limit_s, "ack_early",
-                     row->ack_early == CELERIAC_YES, "track_started",
+    return json_pack("{s:s, s:f, s:f, s:b, s:b, s:i, s:I, s:s?, s:s?, s:f}", "name", row->name,
+                     "soft_limit_s", row->soft_limit_s, "hard_limit_s", row->hard_limit_s,
+                     "ack_early", row->ack_early == CELERIAC_YES, "track_started",
                      row->track_started == CELERIAC_YES, "ignore_result", row->ignore_result,
-                     "rate_us", (json_int_t)rate_us(row->rate));
+                     "rate_us", (json_int_t)rate_us(row->rate), "params", row->params, "dedup",
+                     row->dedup, "dedup_window_s", row->dedup_window_s);
 }
 
 static int add_bytes(const char *bytes, size_t len, void *out)

@@ -142,6 +142,8 @@ static void execute(struct runner *r, struct job *j)
         j->call.record.decision = CALL_REVOKED;
     } else if (!j->entry) {
         fail_unregistered(j);
+    } else if (j->run.first_id.ptr) {
+        call_repeat(&j->call);
     } else if (registry_start(j->entry) < 0) {
         fail_init(j);
     } else if (call_bind(&j->call) == 0) {

@@ -181,18 +181,33 @@ static void worker_lost_text(const struct job *job, int wait_status, char *to, s
              (unsigned long long)job->number);
 }
 
-/* The message goes back with its counter raised, so that any worker that gets it next knows. */
-static int raise_counter(struct job *job)
+/* The message goes back with a counter raised, so that any worker that gets it next knows. */
+static int raise_counter(struct job *job, const char *header, int64_t value)
 {
     struct message m = {0};
     int rc = message_parse(&m, slice_make(job->envelope, job->envelope_len), NULL);
 
     buf_clear(&job->settle.text);
     if (rc == 0)
-        rc = message_with_header(&job->settle.text, &m, MESSAGE_H_LOST, json_integer(job->lost),
-                                 NULL);
+        rc = message_with_header(&job->settle.text, &m, header, json_integer(value), NULL);
     message_release(&m);
+    if (rc < 0)
+        buf_clear(&job->settle.text);
     return rc;
+}
+
+void settle_wait(struct dispatcher *d, struct job *job, struct job_list *from,
+                 int64_t not_before_ms)
+{
+    settle_hand_back(d, job, from, not_before_ms);
+    raise_counter(job, MESSAGE_H_WAITS, job->key.waits + 1);
+}
+
+void settle_again(struct dispatcher *d, struct job *job, struct job_list *from, struct slice doc)
+{
+    struct channel_verdict v = {.outcome = CHANNEL_SUCCESS, .result = doc};
+
+    settle_verdict(d, job, from, &v);
 }
 
 void settle_lost(struct dispatcher *d, struct job *job, struct job_list *from, int wait_status)
@@ -205,8 +220,7 @@ void settle_lost(struct dispatcher *d, struct job *job, struct job_list *from, i
              (long long)job->lost, text);
     if (!job->early_acked && !policy_bury_lost(job->lost, d->config->lost_max)) {
         settle_hand_back(d, job, from, 0);
-        if (raise_counter(job) < 0)
-            buf_clear(&job->settle.text);
+        raise_counter(job, MESSAGE_H_LOST, job->lost);
         return;
     }
     add_document(d, job, "FAILURE", "WorkerLostError", "billiard.exceptions",
@@ -253,6 +267,11 @@ static size_t add_followups(struct followups *all, const struct settlement *s)
     return n;
 }
 
+static struct slice held_key(const struct job *job)
+{
+    return job->key.won ? slice_make(job->key.text, job->key.len) : slice_make(NULL, 0);
+}
+
 static int submit_finishes(struct dispatcher *d, struct job **jobs, size_t n)
 {
     struct broker_finish v[BATCH_MAX];
@@ -274,6 +293,9 @@ static int submit_finishes(struct dispatcher *d, struct job **jobs, size_t n)
             v[i].result_id = slice_of(jobs[i]->id);
         v[i].followups_len = add_followups(&all, s);
         v[i].followups = all.v ? all.v + first : NULL;
+        v[i].duplicate = jobs[i]->key.first_id && s->outcome == BROKER_JOB_SUCCEEDED;
+        v[i].dedup_window_ms = jobs[i]->key.window_ms;
+        v[i].dedup_key = held_key(jobs[i]);
     }
     rc = broker_finish(d->broker, v, n, NULL);
     free(all.v);
@@ -311,7 +333,8 @@ static int submit_burials(struct dispatcher *d, struct job **jobs, size_t n)
             .cause = s->verdict.cause.ptr ? s->verdict.cause : slice_of("rejected by the task"),
             .id = slice_of(jobs[i]->id),
             .task = slice_of(jobs[i]->task),
-            .result = s->verdict.result};
+            .result = s->verdict.result,
+            .dedup_key = held_key(jobs[i])};
         if (s->verdict.result.ptr)
             v[i].result_id = slice_of(jobs[i]->id);
     }
@@ -424,6 +447,10 @@ void settle_answer(struct dispatcher *d, const struct broker_event *event)
 
     if (!job)
         return;
+    if (job->state == JOB_CLAIMING) {
+        dedup_answer(d, job, event);
+        return;
+    }
     if (event->kind == BROKER_FAILED) {
         on_failed(d, job, event);
         return;
@@ -432,7 +459,7 @@ void settle_answer(struct dispatcher *d, const struct broker_event *event)
         return;
     if (event->kind == BROKER_REFUSED)
         log_debug(&d->log, "lease lost before the end", "id=%s", job->id ? job->id : "?");
-    if (event->flags & BROKER_DUPLICATE)
+    if (event->flags & BROKER_DUPLICATE && !job->key.first_id)
         log_info(&d->log, "duplicate dropped", "id=%s", job->id ? job->id : "?");
     inflight_move(job, &d->jobs.settling, NULL, JOB_SETTLING);
     inflight_free(&d->jobs, job);

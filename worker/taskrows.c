@@ -1,5 +1,7 @@
 #include "worker/taskrows.h"
 
+#include "worker/dedup_rule.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -7,6 +9,7 @@ void taskrows_release(struct taskrows *t)
 {
     for (size_t i = 0; i < t->len; i++) {
         free(t->rows[i]->name);
+        dedup_rule_free(t->rows[i]->dedup);
         free(t->rows[i]);
     }
     free(t->rows);
@@ -53,6 +56,23 @@ static struct task_options *want(struct taskrows *t, const char *name)
     return row;
 }
 
+/* A later runner may have another version of the module: its rule counts from then on. */
+static int merge_dedup(struct task_options *row, const json_t *item, struct err *e)
+{
+    const char *chosen = json_string_value(json_object_get(item, "dedup"));
+    struct dedup_rule *rule = NULL;
+
+    if (chosen) {
+        rule = dedup_rule_new(json_string_value(json_object_get(item, "params")), chosen,
+                              json_number_value(json_object_get(item, "dedup_window_s")), e);
+        if (!rule)
+            return err_wrap(e, "task \"%s\"", row->name);
+    }
+    dedup_rule_free(row->dedup);
+    row->dedup = rule;
+    return 0;
+}
+
 static int merge_one(struct taskrows *t, json_t *item, struct err *e)
 {
     const char *name = json_string_value(json_object_get(item, "name"));
@@ -64,7 +84,7 @@ static int merge_one(struct taskrows *t, json_t *item, struct err *e)
     row->hard_limit_s = json_number_value(json_object_get(item, "hard_limit_s"));
     row->rate_us = json_integer_value(json_object_get(item, "rate_us"));
     row->ack_early = json_is_true(json_object_get(item, "ack_early"));
-    return 0;
+    return merge_dedup(row, item, e);
 }
 
 int taskrows_merge(struct taskrows *t, struct slice json, struct err *e)

@@ -60,6 +60,7 @@ static int encode_doc(struct making *m, const char *status, json_t *result, bool
         .worker = call->env->node,
         .pid = (int)getpid(),
         .times = m->times,
+        .duplicate_of = call->record.decision == CALL_OK ? call->duplicate_of : NULL,
     };
 
     buf_clear(&m->v->result);

@@ -4,7 +4,8 @@
 usage: crash_points.py SOURCE_DIR sqlite|redis [NAME...]
 
 The names are read from the source (FAULT_POINT); a point of one backend is tried on that backend only. A fresh queue gets
-50 jobs, the first process of the worker that passes the point dies there, and all jobs must end in SUCCESS exactly once.
+50 jobs, the first process of the worker that passes the point dies there, and all jobs must end in SUCCESS exactly once;
+of the three jobs of one dedup key one counts as run.
 A point that this work does not pass is tried at the publishing command; one that nobody passes is a failure unless
 ELSEWHERE names the test that has it.
 """
@@ -18,6 +19,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
 from harness import (Worker, broker, call, call_many, celeriac, result, totals, unaccounted, wait_until)  # noqa: E402
 
 JOBS = 50
+KEYS = 3  # dedup keys, each of three jobs
 BACKENDS = ("sqlite", "redis", "amqp", "memory")
 
 # Points that need a special situation, and the test that makes it.
@@ -35,7 +37,8 @@ def points(source, kind):
 
 def jobs():
     """Short jobs, some a little later, some that take a while, so that every path of the worker is passed."""
-    lines = [{"task": "math.add", "args": [n, 1]} for n in range(JOBS - 10)]
+    lines = [{"task": "math.add", "args": [n, 1]} for n in range(JOBS - 10 - 3 * KEYS)]
+    lines += [{"task": "sleep", "args": [0.15], "dedup": f"key {n % KEYS}"} for n in range(3 * KEYS)]
     lines += [{"task": "math.add", "args": [n, 1], "countdown": 0.3} for n in range(5)]
     lines += [{"task": "sleep", "args": [0.15]} for n in range(5)]
     return lines
@@ -95,6 +98,9 @@ def check(url, ids):
     assert t["published"] == JOBS and t["succeeded"] == JOBS and unaccounted(t) == 0, t
     states = [result(url, task_id)["status"] for task_id in ids[:3] + ids[-3:]]
     assert set(states) == {"SUCCESS"}, states
+    keyed = [result(url, task_id) for task_id in ids[JOBS - 10 - 3 * KEYS:JOBS - 10]]
+    runs = [doc["task_id"] for doc in keyed if "duplicate_of" not in doc["celeriac"]]
+    assert len(runs) == KEYS and len({doc["celeriac"].get("duplicate_of") for doc in keyed} - {None}) == KEYS, keyed
 
 
 def at_call(name, kind):

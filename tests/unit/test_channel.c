@@ -26,6 +26,7 @@ static void a_job_survives_the_channel(void **state)
                               .soft_limit_s = 1.5,
                               .hard_limit_s = 3,
                               .alone = 1,
+                              .first_id = slice_of("first"),
                               .envelope = slice_of("{}")};
     struct channel_run got;
     struct frame_link link;
@@ -39,6 +40,8 @@ static void a_job_survives_the_channel(void **state)
     assert_int_equal(got.attempt, 2);
     assert_true(got.soft_limit_s == 1.5 && got.hard_limit_s == 3 && got.alone == 1);
     assert_true(slice_is(got.envelope, "{}"));
+    assert_true(slice_is(got.first_id, "first"));
+    assert_null(got.first.ptr);
     assert_int_equal(channel_get_run(slice_make("abc", 3), &got, &e), -1);
     frame_link_release(&link);
 }

@@ -152,6 +152,17 @@ static const struct row fields[] = {
     {"headers/compression", "7", "\"compression\" has the wrong type"},
     {"headers/compression", "\"application/x-gzip\"", "not a zlib stream"},
     {"headers/celeriac_lost", "\"1\"", "\"celeriac_lost\" has the wrong type"},
+    {"headers/celeriac_waits", "-1", "\"celeriac_waits\" is out of range"},
+    {"headers/celeriac_dedup", "\"key\"", "\"celeriac_dedup\" has the wrong type"},
+    {"headers/celeriac_dedup", "[]", "\"celeriac_dedup\" has the wrong type"},
+    {"headers/celeriac_dedup", "{}", "\"celeriac_dedup\": \"key\" must be a text"},
+    {"headers/celeriac_dedup", "{\"key\": 7}", "\"key\" must be a text"},
+    {"headers/celeriac_dedup", "{\"key\": \"\"}", "\"key\" must have 1 to 512 bytes"},
+    {"headers/celeriac_dedup", "{\"key\": \"k\", \"window\": 0}", "\"window\" must be above 0"},
+    {"headers/celeriac_dedup", "{\"key\": \"k\", \"window\": -1.5}", "\"window\" must be above 0"},
+    {"headers/celeriac_dedup", "{\"key\": \"k\", \"window\": 1e300}", "\"window\" must be above 0"},
+    {"headers/celeriac_dedup", "{\"key\": \"k\", \"window\": \"60\"}",
+     "\"window\" must be a number"},
     {"headers/celeriac_sent_ms", "-5", "\"celeriac_sent_ms\" is out of range"},
 };
 
@@ -405,6 +416,39 @@ static const struct row harmless[] = {
     {"body", "\"W1tdLCB7fSwgW11d\"", ""},
 };
 
+static void a_dedup_header_is_read(void **state)
+{
+    static const struct {
+        const char *value;
+        const char *key;
+        int64_t window_ms;
+    } rows[] = {
+        {"null", NULL, 0},
+        {"{\"key\": \"k\"}", "k", 3600000},
+        {"{\"key\": \"k\", \"window\": null, \"more\": 1}", "k", 3600000},
+        {"{\"key\": \"k\", \"window\": 2}", "k", 2000},
+        {"{\"key\": \"k\", \"window\": 0.0001}", "k", 1},
+        {"{\"key\": \"k\", \"window\": 31622400}", "k", 31622400000},
+    };
+    struct err e = ERR_INIT;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        json_t *message = good();
+        struct message m;
+        char *text;
+
+        change(message, "headers/celeriac_dedup", json_loads(rows[i].value, JSON_DECODE_ANY, NULL));
+        text = json_dumps(message, 0);
+        CHECK_OK(message_parse(&m, slice_of(text), &e));
+        assert_true(slice_eq(m.dedup_key, slice_of(rows[i].key)));
+        assert_int_equal(m.dedup_window_ms, rows[i].window_ms);
+        message_release(&m);
+        json_decref(message);
+        free(text);
+    }
+}
+
 static void what_is_harmless_passes(void **state)
 {
     struct err e = ERR_INIT;
@@ -462,6 +506,7 @@ int main(void)
         cmocka_unit_test(huge_texts),
         cmocka_unit_test(a_flood_of_values),
         cmocka_unit_test(zlib_bombs_and_ruins),
+        cmocka_unit_test(a_dedup_header_is_read),
         cmocka_unit_test(what_is_harmless_passes),
         cmocka_unit_test(the_last_duplicate_counts),
     };

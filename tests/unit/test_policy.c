@@ -84,6 +84,16 @@ static void the_mean_follows_and_never_reaches_zero(void **state)
     assert_true(mean >= 1);
 }
 
+static void a_held_key_is_asked_for_ever_less_often(void **state)
+{
+    (void)state;
+    assert_int_equal(policy_wait_ms(0), 250);
+    assert_int_equal(policy_wait_ms(1), 500);
+    assert_int_equal(policy_wait_ms(4), 4000);
+    assert_int_equal(policy_wait_ms(5), 5000);
+    assert_int_equal(policy_wait_ms(INT32_MAX), 5000);
+}
+
 static void a_rate_spaces_starts_and_sends_the_rest_to_slots(void **state)
 {
     struct task_options options = {.rate_us = 100000};
@@ -142,6 +152,7 @@ int main(void)
         cmocka_unit_test(only_known_short_tasks_share_a_runner),
         cmocka_unit_test(the_window_holds_twenty_milliseconds_of_work),
         cmocka_unit_test(the_mean_follows_and_never_reaches_zero),
+        cmocka_unit_test(a_held_key_is_asked_for_ever_less_often),
         cmocka_unit_test(a_rate_spaces_starts_and_sends_the_rest_to_slots),
         cmocka_unit_test(a_seat_takes_short_jobs_together_and_others_alone),
     };

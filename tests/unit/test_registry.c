@@ -73,9 +73,11 @@ static void refuses_with_the_reason(void **state)
         {"missing.so", "No such file or directory"},
         {"not_elf.so", "can not be loaded"},
         {"no_symbol.so", "exports no celeriac_module"},
-        {"major.so", "built for task ABI 2.0 and this worker has 1.0"},
+        {"major.so", "built for task ABI 2.1 and this worker has 1.1"},
         {"clash.so", "task \"math.add\" exists already"},
         {"params.so", "task \"probe.spawn\": params \"x, x\": a name comes twice"},
+        {"dedup.so", "task \"probe.spawn\": dedup names \"y\", which is not in params"},
+        {"dedup_early.so", "task \"probe.spawn\": dedup and ack_early exclude each other"},
         {"small_row.so", "a row says it is 8 bytes long"},
         {"large_row.so", "a row says it is 4096 bytes long"},
     };

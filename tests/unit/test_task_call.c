@@ -46,6 +46,12 @@ static void names_what_is_wrong(void **state)
     refuse("{\"task\": \"a\", \"countdown\": -1}", "\"countdown\" is out of range");
     refuse("{\"task\": \"a\", \"countdown\": \"x\"}", "\"countdown\" must be a number of seconds");
     refuse("{\"task\": \"a\", \"countdown\": 1e300}", "\"countdown\" is out of range");
+    refuse("{\"task\": \"a\", \"dedup\": 5}", "\"dedup\" must be text, not a number");
+    refuse("{\"task\": \"a\", \"dedup\": \"\"}", "\"dedup\" is empty");
+    refuse("{\"task\": \"a\", \"dedup\": \"k\", \"window\": 0}", "\"window\" must be above 0");
+    refuse("{\"task\": \"a\", \"dedup\": \"k\", \"window\": 1e8}", "at most 31622400 seconds");
+    refuse("{\"task\": \"a\", \"dedup\": \"k\", \"headers\": {\"celeriac_dedup\": {}}}",
+           "exclude each other");
     refuse("{\"task\": \"a\", \"eta\": 5}", "\"eta\" must be an ISO-8601 time");
     refuse("{\"task\": \"a\", \"eta\": \"noon\"}", "'noon' is no ISO-8601 time");
     refuse("{\"task\": \"a\", \"expires\": []}", "\"expires\" must be a number of seconds");
@@ -100,6 +106,26 @@ static void encodes_every_member(void **state)
     assert_int_equal(json_array_size(m.args), 2);
     assert_int_equal(json_string_length(json_array_get(m.args, 1)), 2);
     assert_int_equal(json_integer_value(json_object_get(m.kwargs, "k")), 2);
+    message_release(&m);
+    outgoing_release(&o);
+}
+
+static void a_dedup_key_travels_as_a_header(void **state)
+{
+    struct outgoing o = encoded("{\"task\": \"t\", \"dedup\": \"order 7\", \"window\": 1.5,"
+                                " \"headers\": {\"x\": 5}}");
+    struct message m;
+
+    (void)state;
+    CHECK_OK(message_parse(&m, slice_make(o.envelope, o.envelope_len), &e));
+    assert_true(slice_is(m.dedup_key, "order 7"));
+    assert_int_equal(m.dedup_window_ms, 1500);
+    assert_int_equal(json_integer_value(json_object_get(m.headers, "x")), 5);
+    message_release(&m);
+    outgoing_release(&o);
+    o = encoded("{\"task\": \"t\", \"dedup\": \"order 7\"}");
+    CHECK_OK(message_parse(&m, slice_make(o.envelope, o.envelope_len), &e));
+    assert_int_equal(m.dedup_window_ms, 3600000);
     message_release(&m);
     outgoing_release(&o);
 }
@@ -163,8 +189,11 @@ static void survives_a_broken_pipe(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(names_what_is_wrong),       cmocka_unit_test(encodes_every_member),
-        cmocka_unit_test(fills_in_what_is_not_said), cmocka_unit_test(takes_times_as_text),
+        cmocka_unit_test(names_what_is_wrong),
+        cmocka_unit_test(encodes_every_member),
+        cmocka_unit_test(a_dedup_key_travels_as_a_header),
+        cmocka_unit_test(fills_in_what_is_not_said),
+        cmocka_unit_test(takes_times_as_text),
         cmocka_unit_test(survives_a_broken_pipe),
     };
 

@@ -17,6 +17,10 @@
 #define PROBE_ROW_SIZE sizeof(struct celeriac_task)
 #endif
 
+#ifndef PROBE_MORE
+#define PROBE_MORE .ack_early = CELERIAC_UNSET
+#endif
+
 static json_t *signature_of(struct celeriac_call *call)
 {
     return celeriac_signature(json_string_value(celeriac_arg(call, 0, "task")), json_pack("[i]", 7),
@@ -90,7 +94,7 @@ static int init_fails(void)
     .size = PROBE_ROW_SIZE, .name = (row_name), .params = (row_params), .run = (row_run)
 
 static const struct celeriac_task rows[] = {
-    {ROW(PROBE_NAME, PROBE_PARAMS, run_spawn)},
+    {ROW(PROBE_NAME, PROBE_PARAMS, run_spawn), PROBE_MORE},
     {ROW("probe.send_now", "task", run_send_now)},
     {ROW("probe.progress", "", run_progress), .track_started = CELERIAC_YES},
     {ROW("probe.inspect", "x, y={\"a\": [1]}, *rest, z=2", run_inspect)},
