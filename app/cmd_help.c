@@ -28,13 +28,13 @@ static int terminal_columns(void)
 {
     struct winsize size;
     const char *text = getenv("COLUMNS");
-    int columns = text ? atoi(text) : 0;
+    long columns = text ? strtol(text, NULL, 10) : 0;
 
     if (columns <= 0 && ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0)
         columns = size.ws_col;
     if (columns <= 0)
         columns = 80;
-    return columns < 50 ? 50 : (columns > 110 ? 110 : columns);
+    return columns < 50 ? 50 : (columns > 110 ? 110 : (int)columns);
 }
 
 int help_show(FILE *to, const struct command *command, const char *path)

@@ -37,11 +37,11 @@ static int check_arguments(struct command_context *ctx, const struct command *co
     return EXITCODE_OK;
 }
 
-static int run_selected(struct command_context *ctx, struct selection *s)
+/* log: where the context's log lives. */
+static int run_selected(struct command_context *ctx, struct selection *s, struct log *log)
 {
     const struct command *command = s->command;
     struct err e = ERR_INIT;
-    struct log log;
     int status;
 
     if (opt_flag(&s->values, "help"))
@@ -54,7 +54,7 @@ static int run_selected(struct command_context *ctx, struct selection *s)
         return command_usage(ctx, "%s", s->unknown);
     if (selection_complete(s, app_root(), &e) < 0)
         return command_fail(ctx, &e);
-    fill_context(ctx, &s->values, &log);
+    fill_context(ctx, &s->values, log);
     status = check_arguments(ctx, command, (int)s->values.args_len, s->values.args);
     if (status != EXITCODE_OK)
         return status;
@@ -66,6 +66,7 @@ int app_run(int argc, char **argv, const struct proc_title *title)
     struct command_context ctx = {.name = "celeriac", .title = title};
     struct selection selected;
     struct err e = ERR_INIT;
+    struct log log;
     int status;
 
     if (selection_make(&selected, app_root(), argc, argv, &e) < 0) {
@@ -73,7 +74,7 @@ int app_run(int argc, char **argv, const struct proc_title *title)
     } else {
         /* Messages begin with the program's name already. */
         ctx.name = strchr(selected.path, ' ') ? strchr(selected.path, ' ') + 1 : selected.path;
-        status = run_selected(&ctx, &selected);
+        status = run_selected(&ctx, &selected, &log);
     }
     selection_release(&selected);
     /* Output that could not be written (a full disk) must not look like success. */

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/analyzer.h"
 #include "base/clock.h"
 
 #define SEND_MAX     256
@@ -88,6 +89,8 @@ static uint64_t number(const json_t *result, const char *key)
     return (uint64_t)json_integer_value(json_object_get(result, key));
 }
 
+/* The array holds what it grew to. */
+ANALYZER_LOSES_SIGHT
 static struct etl_runner *runner_of(struct etl_totals *totals, int64_t pid)
 {
     struct etl_runner *grown;
@@ -113,6 +116,7 @@ static void add_cost(struct etl_totals *totals, const json_t *result)
     runner->jobs++;
     runner->cpu_s += json_number_value(json_object_get(result, "cpu_s"));
 }
+ANALYZER_SEES_AGAIN
 
 /* What this run did: a part that was stored before it began inserted nothing now. */
 static void add_counts(struct etl_totals *totals, const json_t *result, bool was_stored)

@@ -43,6 +43,7 @@ static int options_ahead(const struct command *command, int argc, char **argv, i
     struct opt_values values;
     int status = values_for(&values, command, e);
 
+    *used = 0;
     if (status == 0)
         status = opt_read_line(&values, argc, argv, OPT_STOP_AT_WORD, used, e);
     opt_values_release(&values);

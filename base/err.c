@@ -1,3 +1,4 @@
+#define ERR_NO_MACROS /* here the functions themselves are defined */
 #include "base/err.h"
 
 #include <stdio.h>

@@ -18,7 +18,7 @@ static int hit(const char *wanted, const char *name)
         return 0;
     if (wanted[len] == '\0')
         return 1;
-    return wanted[len] == ':' && ++passes == atol(wanted + len + 1);
+    return wanted[len] == ':' && ++passes == strtol(wanted + len + 1, NULL, 10);
 }
 
 void fault_point(const char *name)

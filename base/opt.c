@@ -33,19 +33,10 @@ int opt_values_init(struct opt_values *v, const struct opt_row *const *tables, s
     return 0;
 }
 
-static void value_clear(struct opt_value *value)
-{
-    for (size_t i = 0; i < value->items_len; i++)
-        free(value->items[i]);
-    free(value->items);
-    value->items = NULL;
-    value->items_len = 0;
-}
-
 void opt_values_release(struct opt_values *v)
 {
     for (size_t i = 0; i < v->len; i++)
-        value_clear(&v->values[i]);
+        words_release(&v->values[i].items);
     free(v->values);
     free(v->args);
     *v = (struct opt_values){NULL, 0, NULL, 0};
@@ -175,35 +166,13 @@ static char *accepted(const struct opt_row *row, const char *where, const char *
     return copy;
 }
 
-static int value_append(struct opt_value *value, char *item, struct err *e)
-{
-    char **grown;
-
-    if (!item)
-        return -1;
-    grown = realloc(value->items, (value->items_len + 1) * sizeof(*grown));
-    if (!grown) {
-        free(item);
-        return err_nomem(e);
-    }
-    value->items = grown;
-    value->items[value->items_len++] = item;
-    return 0;
-}
-
 static int append_list(struct opt_value *value, const char *text, struct err *e)
 {
     while (*text) {
         size_t len = strcspn(text, ",");
 
-        if (len > 0) {
-            char *item = strndup(text, len);
-
-            if (!item)
-                return err_nomem(e);
-            if (value_append(value, item, e) < 0)
-                return -1;
-        }
+        if (len > 0 && words_add(&value->items, slice_make(text, len)) < 0)
+            return err_nomem(e);
         text += len;
         text += *text == ',';
     }
@@ -214,21 +183,24 @@ int opt_value_set(struct opt_value *value, enum opt_origin origin, const char *w
                   const char *text, struct err *e)
 {
     char *item;
+    int rc;
 
     if (value->origin > origin)
         return 0;
     if (value->row->kind == OPT_LIST) {
         if (value->origin < origin)
-            value_clear(value);
+            words_release(&value->items);
         value->origin = origin;
         return append_list(value, text, e);
     }
     item = accepted(value->row, where, text, e);
     if (!item)
         return -1;
-    value_clear(value); /* of one option given twice the last one counts */
+    words_release(&value->items); /* of one option given twice the last one counts */
     value->origin = origin;
-    return value_append(value, item, e);
+    rc = words_add(&value->items, slice_of(item));
+    free(item);
+    return rc < 0 ? err_nomem(e) : 0;
 }
 
 int opt_read_env(struct opt_values *v, struct err *e)
@@ -279,7 +251,7 @@ const char *opt_text(const struct opt_values *v, const char *name)
 {
     const struct opt_value *value = value_of(v, name);
 
-    return value->items_len > 0 ? value->items[0] : NULL;
+    return value->items.len > 0 ? value->items.items[0] : NULL;
 }
 
 bool opt_flag(const struct opt_values *v, const char *name)
@@ -312,6 +284,6 @@ const char *const *opt_list(const struct opt_values *v, const char *name, size_t
 {
     const struct opt_value *value = value_of(v, name);
 
-    *len = value->items_len;
-    return (const char *const *)value->items;
+    *len = value->items.len;
+    return (const char *const *)value->items.items;
 }

@@ -19,6 +19,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "base/words.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -59,8 +60,7 @@ enum opt_origin { OPT_UNSET, OPT_FROM_DEFAULT, OPT_FROM_FILE, OPT_FROM_ENV, OPT_
 struct opt_value {
     const struct opt_row *row;
     enum opt_origin origin;
-    char **items; /* owned; one, or for OPT_LIST any number; a flag that is on has "1", off "0" */
-    size_t items_len;
+    struct words items; /* one, or for OPT_LIST any number; a flag that is on has "1", off "0" */
 };
 
 #define OPT_TABLES_MAX 6

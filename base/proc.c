@@ -34,39 +34,53 @@ static char *area_end(int argc, char **argv)
     return end;
 }
 
-static int copy_environ(void)
+static size_t count(char *const *texts)
 {
     size_t n = 0;
-    char **copy;
 
-    while (environ[n])
+    while (texts[n])
         n++;
-    copy = calloc(n + 1, sizeof(*copy));
-    if (!copy)
-        return -1;
+    return n;
+}
+
+/* Lets each of from[0..n) point to a copy, written one behind the other to `text`; returns where
+ * the last one ends. */
+static char *copy_texts(char **to, char *const *from, size_t n, char *text)
+{
     for (size_t i = 0; i < n; i++) {
-        copy[i] = strdup(environ[i]);
-        if (!copy[i])
-            return -1;
+        size_t size = strlen(from[i]) + 1;
+
+        memcpy(text, from[i], size);
+        to[i] = text;
+        text += size;
     }
-    environ = copy;
-    return 0;
+    return text;
+}
+
+static size_t texts_size(char *const *texts, size_t n)
+{
+    size_t size = 0;
+
+    for (size_t i = 0; i < n; i++)
+        size += strlen(texts[i]) + 1;
+    return size;
 }
 
 int proc_title_init(struct proc_title *title, int argc, char **argv)
 {
-    char *start = argv[0];
-    char *end = area_end(argc, argv);
+    char *start = argv[0], *end = area_end(argc, argv), *text;
+    size_t env_len = count(environ), argv_len = (size_t)argc;
+    size_t table_size = (env_len + 1) * sizeof(char *);
+    char **env = malloc(table_size + texts_size(environ, env_len) + texts_size(argv, argv_len));
 
-    *title = (struct proc_title){NULL, 0};
-    if (copy_environ() < 0)
+    *title = (struct proc_title){NULL, 0, NULL};
+    if (!env)
         return -1;
-    for (int i = 0; i < argc; i++) {
-        argv[i] = strdup(argv[i]);
-        if (!argv[i])
-            return -1;
-    }
-    *title = (struct proc_title){start, (size_t)(end - start)};
+    text = copy_texts(env, environ, env_len, (char *)env + table_size);
+    copy_texts(argv, argv, argv_len, text);
+    env[env_len] = NULL;
+    environ = env;
+    *title = (struct proc_title){start, (size_t)(end - start), env};
     return 0;
 }
 
@@ -103,7 +117,7 @@ void proc_close_others(const int *keep, size_t n)
     if (!dir)
         return;
     while ((entry = readdir(dir))) {
-        int fd = atoi(entry->d_name);
+        int fd = (int)strtol(entry->d_name, NULL, 10);
 
         if (entry->d_name[0] != '.' && fd != dirfd(dir) && !kept(fd, keep, n))
             close(fd);
@@ -158,14 +172,17 @@ int proc_socketpair(int fds[2], int nonblock, struct err *e)
 static double cgroup_cores(void)
 {
     FILE *file = fopen("/sys/fs/cgroup/cpu.max", "re");
-    double quota = 0, period = 0;
-    int n;
+    char line[64] = "", *end = line;
+    double quota, period;
 
     if (!file)
         return INFINITY;
-    n = fscanf(file, "%lf %lf", &quota, &period);
+    if (!fgets(line, sizeof(line), file))
+        line[0] = '\0';
     fclose(file);
-    return n == 2 && period > 0 ? quota / period : INFINITY;
+    quota = strtod(line, &end);
+    period = end > line ? strtod(end, NULL) : 0;
+    return period > 0 ? quota / period : INFINITY;
 }
 
 int proc_cores(void)

@@ -17,6 +17,8 @@
 struct proc_title {
     char *area;
     size_t area_len;
+    char *
+        *copies; /* environ now, and behind it the strings of both; lives as long as the process */
 };
 
 /* Moves environ out of the way and takes argv's memory. Call once, before threads, with main's own

@@ -35,6 +35,9 @@ static inline bool slice_eq(struct slice a, struct slice b)
     return a.len == b.len && (a.len == 0 || memcmp(a.ptr, b.ptr, a.len) == 0);
 }
 
+/* A copy, terminated behind its end and malloc'ed; of an absent one "". NULL when out of memory. */
+char *slice_dup(struct slice s);
+
 static inline bool slice_is(struct slice a, const char *text)
 {
     return slice_eq(a, slice_of(text));

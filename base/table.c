@@ -1,5 +1,6 @@
 #include "base/table.h"
 
+#include <assert.h>
 #include <stdarg.h>
 #include <string.h>
 
@@ -79,6 +80,8 @@ static void measure(const struct table *t, int *widths)
 {
     const char *cell = t->cells.mem ? t->cells.mem + t->cells.start : "";
 
+    assert(t->columns > 0);
+
     for (size_t i = 0; i < t->columns; i++)
         widths[i] = width_of(title_of(t->names[i]));
     for (size_t i = 0; i < t->cells_len; i++) {
@@ -108,6 +111,7 @@ int table_print(struct table *t, FILE *to, bool bold)
     const char *cell = t->cells.mem ? t->cells.mem + t->cells.start : "";
     int widths[TABLE_COLUMNS_MAX];
 
+    assert(t->columns > 0);
     if (t->cells.failed)
         return -1;
     measure(t, widths);

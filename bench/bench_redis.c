@@ -219,7 +219,7 @@ static void print(const char *what, int batch, const struct rates *r)
 int main(int argc, char **argv)
 {
     static const int batches[] = {1, 16, 256};
-    int jobs = argc > 2 ? atoi(argv[2]) : 20480;
+    int jobs = argc > 2 ? (int)strtol(argv[2], NULL, 10) : 20480;
     char envelope[ENVELOPE_LEN];
     redisContext *c;
 

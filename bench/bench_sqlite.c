@@ -284,7 +284,7 @@ static void print(const char *who, int batch, const struct rates *r, const struc
 int main(int argc, char **argv)
 {
     static const int batches[] = {1, 16, 256};
-    int jobs = argc > 2 ? atoi(argv[2]) : 20000;
+    int jobs = argc > 2 ? (int)strtol(argv[2], NULL, 10) : 20000;
 
     if (argc < 2 || jobs < 1)
         die("usage: bench_sqlite DIR [JOBS]");

@@ -45,15 +45,16 @@ static int run(struct celeriac *c, double *us, int count, struct celeriac_error 
             return -1;
     }
     qsort(us, (size_t)count, sizeof(us[0]), by_value);
-    printf("{\"count\": %d, \"min_us\": %.0f, \"p50_us\": %.0f, \"p99_us\": %.0f, \"max_us\": %.0f}\n",
-           count, us[0], us[count / 2], us[count * 99 / 100], us[count - 1]);
+    printf(
+        "{\"count\": %d, \"min_us\": %.0f, \"p50_us\": %.0f, \"p99_us\": %.0f, \"max_us\": %.0f}\n",
+        count, us[0], us[count / 2], us[count * 99 / 100], us[count - 1]);
     return 0;
 }
 
 int main(int argc, char **argv)
 {
     struct celeriac_error err = {CELERIAC_OK, ""};
-    int count = argc == 3 ? atoi(argv[2]) : 0;
+    int count = argc == 3 ? (int)strtol(argv[2], NULL, 10) : 0;
     double *us = count > 0 ? calloc((size_t)count, sizeof(*us)) : NULL;
     struct celeriac *c;
     int rc = -1;

@@ -38,7 +38,7 @@ static struct slice keep(char **to, struct slice from)
 {
     struct slice kept = {from.ptr ? *to : NULL, from.len};
 
-    if (from.len)
+    if (from.ptr)
         memcpy(*to, from.ptr, from.len);
     *to += from.len;
     return kept;

@@ -127,9 +127,10 @@ void memory_store_leave(struct memory_store *store)
 
     if (--store->users > 0)
         return;
-    while (*link != store)
+    while (*link && *link != store)
         link = &(*link)->next;
-    *link = store->next;
+    if (*link)
+        *link = store->next;
     free_store(store);
 }
 

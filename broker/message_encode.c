@@ -312,9 +312,8 @@ int message_with_header(struct buf *out, const struct message *m, const char *he
     json_t *headers = json_copy(m->headers);
     int status = -1;
 
-    if (!envelope || !headers || json_object_set_new(headers, header, value) < 0)
-        err_nomem(e);
-    else if (json_object_set(envelope, "headers", headers) < 0)
+    if (!envelope || !headers || json_object_set_new(headers, header, value) < 0 ||
+        json_object_set(envelope, "headers", headers) < 0)
         err_nomem(e);
     else
         status = json_text_value(out, envelope, e);

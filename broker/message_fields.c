@@ -105,7 +105,7 @@ static int store(struct message *m, const struct field *f, const json_t *value, 
         if (to && has_nul(value))
             return err_set(e, ERR_DEADLETTER, "%s \"%s\" holds a NUL", where, f->name);
         if (to)
-            memcpy(to, &text, sizeof(text));
+            *(const char **)(void *)to = text;
     } else if (json_is_integer(value)) {
         int64_t number = json_integer_value(value);
 
@@ -113,7 +113,7 @@ static int store(struct message *m, const struct field *f, const json_t *value, 
             return err_set(e, ERR_DEADLETTER, "%s \"%s\" is out of range: %lld", where, f->name,
                            (long long)number);
         if (to)
-            memcpy(to, &number, sizeof(number));
+            *(int64_t *)(void *)to = number;
     }
     return 0;
 }

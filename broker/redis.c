@@ -479,7 +479,7 @@ static int copy_queues(struct redis_broker *b, const struct broker_config *confi
     for (size_t i = 0; i < config->queues_len; i++) {
         struct buf tail = BUF_INIT;
 
-        b->queues[i].name = strdup(config->queues[i]);
+        b->queues[i].name = slice_dup(slice_of(config->queues[i]));
         b->queues_len++;
         redis_value_tail(&tail, slice_of(config->queues[i]));
         b->queues[i].tail = buf_detach(&tail, &b->queues[i].tail_len);

@@ -1,3 +1,4 @@
+#include "base/words.h"
 #include "broker/answer.h"
 #include "broker/redis.h"
 
@@ -15,11 +16,10 @@ struct ask {
     uint64_t tag;
     enum broker_question question;
     int64_t limit;
-    char *queue;  /* owned; "" for none */
-    char *handle; /* owned */
-    char **names; /* owned: the queues, sorted */
-    size_t names_len;
-    size_t grave; /* 2 * queue + (0 dead, 1 unknown): where DEAD_RETRY and DEAD_RM are */
+    char *queue;        /* owned; "" for none */
+    char *handle;       /* owned */
+    struct words names; /* the queues, sorted */
+    size_t grave;       /* 2 * queue + (0 dead, 1 unknown): where DEAD_RETRY and DEAD_RM are */
     int64_t count;
 };
 
@@ -29,9 +29,7 @@ static void ask_free(void *state)
 
     if (!ask)
         return;
-    for (size_t i = 0; i < ask->names_len; i++)
-        free(ask->names[i]);
-    free(ask->names);
+    words_release(&ask->names);
     free(ask->queue);
     free(ask->handle);
     free(ask);
@@ -172,8 +170,8 @@ static void ask_totals(struct redis_broker *b, struct ask *ask)
     redis_key(r, slice_of(REDIS_UNACKED));
     redis_key(r, slice_of(REDIS_DELAYED));
     redis_key(r, slice_of(REDIS_QUEUES));
-    for (size_t i = 0; i < ask->names_len; i++)
-        queue_lists(r, ask->names[i]);
+    for (size_t i = 0; i < ask->names.len; i++)
+        queue_lists(r, ask->names.items[i]);
     send_step(b, r);
 }
 
@@ -206,14 +204,14 @@ static void got_queues(void *owner, struct redis_request *r, const redisReply *r
     struct buf out = BUF_INIT;
 
     answer_begin(&out);
-    for (size_t i = 0; i < ask->names_len; i++) {
+    for (size_t i = 0; i < ask->names.len; i++) {
         struct answer_queue row = {
-            .queue = slice_of(ask->names[i]),
+            .queue = slice_of(ask->names.items[i]),
             .waiting = redis_at(reply, 4 * i)->integer,
             .delayed = redis_at(reply, 4 * i + 1)->integer,
             .dead = redis_at(reply, 4 * i + 2)->integer,
             .unknown = redis_at(reply, 4 * i + 3)->integer,
-            .leased = leased_of(reply, 4 * ask->names_len, ask->names[i]),
+            .leased = leased_of(reply, 4 * ask->names.len, ask->names.items[i]),
         };
 
         answer_queue(&out, &row);
@@ -232,11 +230,11 @@ static void ask_queues(struct redis_broker *b, struct ask *ask)
     if (!r)
         return;
     redis_key(r, slice_of(REDIS_UNACKED));
-    for (size_t i = 0; i < ask->names_len; i++) {
-        queue_lists(r, ask->names[i]);
-        redis_key2(r, REDIS_DELAYED_OF, slice_of(ask->names[i]));
-        redis_key3(r, "", slice_of(ask->names[i]), ".dead");
-        redis_key3(r, "", slice_of(ask->names[i]), ".unknown");
+    for (size_t i = 0; i < ask->names.len; i++) {
+        queue_lists(r, ask->names.items[i]);
+        redis_key2(r, REDIS_DELAYED_OF, slice_of(ask->names.items[i]));
+        redis_key3(r, "", slice_of(ask->names.items[i]), ".dead");
+        redis_key3(r, "", slice_of(ask->names.items[i]), ".unknown");
     }
     send_step(b, r);
 }
@@ -375,7 +373,7 @@ static void got_dead(void *owner, struct redis_request *r, const redisReply *rep
     for (size_t i = 0; i + 3 < reply->elements; i += 4) {
         size_t grave = (size_t)redis_at(reply, i)->integer;
 
-        dead_row(&out, ask->names[grave / 2], grave_suffix(grave),
+        dead_row(&out, ask->names.items[grave / 2], grave_suffix(grave),
                  redis_slice(redis_at(reply, i + 2)), redis_slice(redis_at(reply, i + 3)),
                  (size_t)redis_at(reply, i + 1)->integer, (struct slice){NULL, 0});
     }
@@ -392,8 +390,8 @@ static void ask_dead(struct redis_broker *b, struct ask *ask)
 
     if (!r)
         return;
-    for (size_t i = 0; i < 2 * ask->names_len; i++)
-        grave_keys(r, ask->names[i / 2], grave_suffix(i));
+    for (size_t i = 0; i < 2 * ask->names.len; i++)
+        grave_keys(r, ask->names.items[i / 2], grave_suffix(i));
     redis_argi(r, ask->limit);
     send_step(b, r);
 }
@@ -406,14 +404,9 @@ static bool read_handle(struct ask *ask)
 
     if (!dot || (strcmp(dot, ".dead") != 0 && strcmp(dot, ".unknown") != 0) || at == ask->handle)
         return false;
-    ask->names = calloc(1, sizeof(*ask->names));
-    if (!ask->names)
-        return false;
-    ask->names[0] = strndup(at + 1, (size_t)(dot - at - 1));
-    ask->names_len = 1;
     ask->grave = strcmp(dot, ".unknown") == 0;
     *at = '\0';
-    return ask->names[0] != NULL;
+    return words_add(&ask->names, slice_make(at + 1, (size_t)(dot - at - 1))) == 0;
 }
 
 static void got_one(void *owner, struct redis_request *r, const redisReply *reply)
@@ -423,8 +416,9 @@ static void got_one(void *owner, struct redis_request *r, const redisReply *repl
     struct buf out = BUF_INIT;
 
     if (envelope.ptr)
-        dead_row(&out, ask->names[0], grave_suffix(ask->grave), redis_slice(redis_at(reply, 0)),
-                 redis_slice(redis_at(reply, 1)), envelope.len, envelope);
+        dead_row(&out, ask->names.items[0], grave_suffix(ask->grave),
+                 redis_slice(redis_at(reply, 0)), redis_slice(redis_at(reply, 1)), envelope.len,
+                 envelope);
     else
         buf_adds(&out, "{}");
     answer(owner, ask, &out);
@@ -439,7 +433,7 @@ static void exhume(struct redis_broker *b, struct ask *ask, const struct redis_o
 
     if (!r)
         return;
-    grave_keys(r, ask->names[0], grave_suffix(ask->grave));
+    grave_keys(r, ask->names.items[0], grave_suffix(ask->grave));
     redis_args(r, ask->handle);
     send_step(b, r);
 }
@@ -480,7 +474,7 @@ static void raise_elements(struct redis_broker *b, struct ask *ask, const redisR
                            size_t from)
 {
     /* Read first: a step that can not be made frees the question. */
-    const char *name = ask->names[ask->grave / 2];
+    const char *name = ask->names.items[ask->grave / 2];
     struct redis_request *r = next_step(b, ask, &op_raise, REDIS_SCRIPT_UNBURY);
 
     if (!r)
@@ -532,7 +526,7 @@ static void raise_more(struct redis_broker *b, struct ask *ask)
 {
     struct redis_request *r;
 
-    if (ask->grave >= 2 * ask->names_len) {
+    if (ask->grave >= 2 * ask->names.len) {
         answer_raised(b, ask);
         return;
     }
@@ -541,7 +535,7 @@ static void raise_more(struct redis_broker *b, struct ask *ask)
         return;
     _Static_assert(RAISE == 64, "the range below");
     redis_key(r, slice_of("LRANGE"));
-    redis_key3(r, "", slice_of(ask->names[ask->grave / 2]), grave_suffix(ask->grave));
+    redis_key3(r, "", slice_of(ask->names.items[ask->grave / 2]), grave_suffix(ask->grave));
     redis_key(r, slice_of("-64"));
     redis_key(r, slice_of("-1"));
     send_step(b, r);
@@ -549,49 +543,25 @@ static void raise_more(struct redis_broker *b, struct ask *ask)
 
 /* --- the queues --- */
 
-static int by_name(const void *a, const void *b)
+static int add_name(struct ask *ask, struct slice name)
 {
-    return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
-static bool has_name(const struct ask *ask, struct slice name)
-{
-    for (size_t i = 0; i < ask->names_len; i++) {
-        if (slice_is(name, ask->names[i]))
-            return true;
-    }
-    return false;
-}
-
-static void add_name(struct ask *ask, struct slice name)
-{
-    if (name.len && !has_name(ask, name)) {
-        ask->names[ask->names_len] = strndup(name.ptr, name.len);
-        ask->names_len += ask->names[ask->names_len] != NULL;
-    }
+    return name.len && !words_has(&ask->names, name) ? words_add(&ask->names, name) : 0;
 }
 
 static int collect_names(struct redis_broker *b, struct ask *ask, const redisReply *reply)
 {
     size_t known = reply ? reply->elements : 0;
+    int rc = 0;
 
-    for (size_t i = 0; i < ask->names_len; i++)
-        free(ask->names[i]);
-    free(ask->names);
-    ask->names_len = 0;
-    ask->names = calloc(known + b->queues_len + 1, sizeof(*ask->names));
-    if (!ask->names)
-        return -1;
-    if (*ask->queue) {
-        add_name(ask, slice_of(ask->queue));
-        return 0;
-    }
-    for (size_t i = 0; i < known; i++)
-        add_name(ask, redis_slice(redis_at(reply, i)));
-    for (size_t i = 0; i < b->queues_len; i++)
-        add_name(ask, slice_of(b->queues[i].name));
-    qsort(ask->names, ask->names_len, sizeof(*ask->names), by_name);
-    return 0;
+    words_release(&ask->names);
+    if (*ask->queue)
+        return add_name(ask, slice_of(ask->queue));
+    for (size_t i = 0; rc == 0 && i < known; i++)
+        rc = add_name(ask, redis_slice(redis_at(reply, i)));
+    for (size_t i = 0; rc == 0 && i < b->queues_len; i++)
+        rc = add_name(ask, slice_of(b->queues[i].name));
+    words_sort(&ask->names);
+    return rc;
 }
 
 static void with_names(struct redis_broker *b, struct ask *ask)
@@ -648,8 +618,8 @@ static struct ask *ask_new(const struct broker_ask *from)
     ask->tag = from->tag;
     ask->question = from->question;
     ask->limit = from->limit > 0 ? from->limit : LIMIT;
-    ask->queue = strndup(from->queue.ptr ? from->queue.ptr : "", from->queue.len);
-    ask->handle = strndup(from->handle.ptr ? from->handle.ptr : "", from->handle.len);
+    ask->queue = slice_dup(from->queue);
+    ask->handle = slice_dup(from->handle);
     if (ask->queue && ask->handle)
         return ask;
     ask_free(ask);

@@ -3,6 +3,7 @@
  * a sorted set of the names, so that no key is ever searched for. A name whose key is gone is no
  * longer told; the score only bounds how long the name is kept, because clocks of hosts differ.
  */
+#include "base/words.h"
 #include "broker/answer.h"
 #include "broker/redis.h"
 
@@ -100,18 +101,15 @@ void redis_node_remove(struct redis_broker *b)
 
 struct nodes {
     uint64_t tag;
-    char **names; /* owned, sorted */
-    size_t len;
+    struct words names; /* sorted */
 };
 
 static void nodes_free(void *state)
 {
     struct nodes *n = state;
 
-    for (size_t i = 0; n && i < n->len; i++)
-        free(n->names[i]);
     if (n)
-        free(n->names);
+        words_release(&n->names);
     free(n);
 }
 
@@ -129,37 +127,25 @@ static void got_records(void *owner, struct redis_request *r, const redisReply *
     struct buf out = BUF_INIT;
 
     answer_begin(&out);
-    for (size_t i = 0; i < n->len; i++) {
+    for (size_t i = 0; i < n->names.len; i++) {
         struct slice json = redis_slice(redis_at(reply, i));
 
         if (json.ptr)
-            answer_node(&out, slice_of(n->names[i]), json);
+            answer_node(&out, slice_of(n->names.items[i]), json);
     }
     answer_end(&out);
     redis_answer(owner, n->tag, &out);
 }
 
-static int by_name(const void *a, const void *b)
-{
-    return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
 static int take_names(struct nodes *n, const redisReply *reply)
 {
-    n->names = calloc(reply->elements + 1, sizeof(*n->names));
-    for (size_t i = 0; n->names && i < reply->elements; i++) {
+    for (size_t i = 0; i < reply->elements; i++) {
         struct slice name = redis_slice(redis_at(reply, i));
 
-        if (!name.ptr)
-            continue;
-        n->names[n->len] = strndup(name.ptr, name.len);
-        if (!n->names[n->len])
+        if (name.ptr && words_add(&n->names, name) < 0)
             return -1;
-        n->len++;
     }
-    if (!n->names)
-        return -1;
-    qsort(n->names, n->len, sizeof(*n->names), by_name);
+    words_sort(&n->names);
     return 0;
 }
 
@@ -174,8 +160,8 @@ static struct redis_request *ask_records(const struct nodes *n)
     if (!r)
         return NULL;
     redis_key(r, slice_of("MGET"));
-    for (size_t i = 0; i < n->len; i++)
-        redis_key2(r, REDIS_NODE, slice_of(n->names[i]));
+    for (size_t i = 0; i < n->names.len; i++)
+        redis_key2(r, REDIS_NODE, slice_of(n->names.items[i]));
     if (!redis_request_broken(r))
         return r;
     redis_request_free(r);

@@ -369,7 +369,7 @@ static bool add_field(struct restore *job, struct slice field, const struct redi
 {
     struct restore_item *item = &job->items[job->len];
 
-    item->field = strndup(field.ptr, field.len);
+    item->field = slice_dup(field);
     if (!item->field)
         return false;
     if (lease) {

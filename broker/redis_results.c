@@ -1,5 +1,6 @@
 #include "broker/redis.h"
 
+#include "base/analyzer.h"
 #include "broker/result.h"
 
 #include <stdlib.h>
@@ -262,7 +263,7 @@ static void look(struct redis_broker *b, struct slice id)
 {
     struct redis_request *r = look_request(b);
     struct watch_ids *ids = r ? r->state : NULL;
-    char *copy = ids ? strndup(id.ptr, id.len) : NULL;
+    char *copy = ids ? slice_dup(id) : NULL;
 
     if (!copy)
         return;
@@ -306,28 +307,38 @@ void redis_watch_ready(struct redis_broker *b)
     }
 }
 
+static struct redis_watch *watch_new(uint64_t tag, struct slice id)
+{
+    struct redis_watch *w = malloc(sizeof(*w) + id.len);
+
+    if (!w)
+        return NULL;
+    w->next = NULL;
+    w->tag = tag;
+    w->id_len = id.len;
+    memcpy(w->id, id.ptr, id.len);
+    return w;
+}
+
+/* The bucket holds the watch. */
+ANALYZER_LOSES_SIGHT
 static int add_watch(struct redis_broker *b, uint64_t tag, struct slice id, struct err *e)
 {
     struct redis_watch **at = find_watch(b, id);
-    struct redis_watch *w;
 
     if (*at) {
         (*at)->tag = tag;
         look(b, id);
         return 0;
     }
-    w = malloc(sizeof(*w) + id.len);
-    if (!w)
+    *at = watch_new(tag, id);
+    if (!*at)
         return err_nomem(e);
-    w->next = NULL;
-    w->tag = tag;
-    w->id_len = id.len;
-    memcpy(w->id, id.ptr, id.len);
-    *at = w;
     b->watches_len++;
     subscribe(b, id);
     return 0;
 }
+ANALYZER_SEES_AGAIN
 
 int redis_result_watch(struct broker *base, const uint64_t *tags, const struct slice *ids, size_t n,
                        struct err *e)

@@ -64,7 +64,7 @@ static struct slice keep(struct pending *p, struct slice text)
 {
     struct slice kept = {text.ptr ? p->text : NULL, text.len};
 
-    if (text.len)
+    if (text.ptr)
         memcpy(p->text, text.ptr, text.len);
     p->text += text.len;
     return kept;
@@ -529,8 +529,10 @@ static void split_close(struct broker *b, bool release_leases)
     s->jobs->ops->close(s->jobs, release_leases);
     if (s->results)
         s->results->ops->close(s->results, false);
-    while (s->pending)
-        pending_free(s, s->pending);
+    for (struct pending *p = s->pending, *next; p; p = next) {
+        next = p->next;
+        free(p);
+    }
     event_queue_release(&s->events);
     free(s);
 }

@@ -25,6 +25,7 @@
 #define BROKER_SQLITE_H
 
 #include "base/buf.h"
+#include "base/words.h"
 #include "broker/backend.h"
 #include "broker/events.h"
 
@@ -240,9 +241,8 @@ struct sqlite_broker {
 
     struct sqlite_queue *queues; /* every queue whose number is known here */
     size_t queues_len, queues_cap;
-    char **consumed; /* owned names, in order */
-    size_t consumed_len;
-    size_t next_queue; /* where the next fetch begins */
+    struct words consumed; /* names, in order */
+    size_t next_queue;     /* where the next fetch begins */
     int credit;
 
     struct sqlite_ops_list ops;

@@ -158,7 +158,7 @@ static int sweep(struct sqlite_broker *b)
 
 static bool wants_fetch(const struct sqlite_broker *b)
 {
-    return b->credit > 0 && b->consumed_len && b->maybe_more;
+    return b->credit > 0 && b->consumed.len && b->maybe_more;
 }
 
 /* After the ops, so that a renewal or a finish in the list comes before its lease is swept. */
@@ -166,7 +166,7 @@ static int run_duties(struct sqlite_broker *b)
 {
     int rc = SQLITE_OK;
 
-    if (b->consumed_len)
+    if (b->consumed.len)
         rc = sqlite_wake_due(b);
     if (rc == SQLITE_OK && b->sweep)
         rc = sweep(b);
@@ -248,13 +248,13 @@ static int look(struct sqlite_broker *b)
 
     if (rc != SQLITE_OK)
         return rc;
-    if (b->consumed_len && (version != b->seen_version || b->tick)) {
+    if (b->consumed.len && (version != b->seen_version || b->tick)) {
         rc = sqlite_ready_any(b, &any);
         b->maybe_more = b->maybe_more || any;
         if (rc == SQLITE_OK)
             rc = sqlite_due_next(b);
     }
-    if (rc == SQLITE_OK && b->tick && b->consumed_len)
+    if (rc == SQLITE_OK && b->tick && b->consumed.len)
         rc = look_expired(b);
     if (version != b->seen_version || b->tick)
         b->watches.scan = true;
@@ -267,7 +267,7 @@ static int look(struct sqlite_broker *b)
 
 static bool has_duties(const struct sqlite_broker *b)
 {
-    return b->sweep || wants_fetch(b) || (b->consumed_len && b->due_at <= clock_wall_ms(b->clock));
+    return b->sweep || wants_fetch(b) || (b->consumed.len && b->due_at <= clock_wall_ms(b->clock));
 }
 
 static int attend(struct sqlite_broker *b)
@@ -329,7 +329,7 @@ static void postpone(struct sqlite_broker *b, int rc, struct err *e)
 
 static bool waits(const struct sqlite_broker *b)
 {
-    return b->consumed_len || b->watches.len;
+    return b->consumed.len || b->watches.len;
 }
 
 static void listen_to_bell(struct sqlite_broker *b, int64_t now)
@@ -394,7 +394,7 @@ int64_t sqlite_deadline(struct broker *base)
         return now;
     if (waits(b))
         at = b->tick_at;
-    if (b->consumed_len && due_mono(b, now) < at)
+    if (b->consumed.len && due_mono(b, now) < at)
         at = due_mono(b, now);
     return at;
 }

@@ -73,7 +73,7 @@ static char *take_texts(char *to, struct slice *const *slices, size_t n)
 
 static size_t block_size(struct sqlite_op *op)
 {
-    struct slice *slices[OP_SLICES];
+    struct slice *slices[OP_SLICES] = {NULL};
     size_t size = sizeof(*op) + 1 + texts_size(slices, op_slices(op, slices));
 
     for (size_t i = 0; i < followups_len(op); i++) {

@@ -138,12 +138,10 @@ static int copy_config(struct sqlite_broker *b, const struct broker_config *c, s
     b->result_expires_ms = c->result_expires_ms;
     b->owner = (int64_t)(uuid_random(&random) >> 1);
     b->node = strdup(c->node ? c->node : "");
-    b->consumed = calloc(c->queues_len + 1, sizeof(*b->consumed));
-    if (!b->node || !b->consumed)
+    if (!b->node)
         return err_nomem(e);
-    for (; b->consumed_len < c->queues_len; b->consumed_len++) {
-        b->consumed[b->consumed_len] = strdup(c->queues[b->consumed_len]);
-        if (!b->consumed[b->consumed_len])
+    for (size_t i = 0; i < c->queues_len; i++) {
+        if (words_add(&b->consumed, slice_of(c->queues[i])) < 0)
             return err_nomem(e);
     }
     return 0;
@@ -155,8 +153,8 @@ static int arrive(struct sqlite_broker *b)
     int64_t id;
     int rc = sqlite_begin(b, true);
 
-    for (size_t i = 0; rc == SQLITE_OK && i < b->consumed_len; i++)
-        rc = sqlite_queue_id(b, slice_of(b->consumed[i]), &id);
+    for (size_t i = 0; rc == SQLITE_OK && i < b->consumed.len; i++)
+        rc = sqlite_queue_id(b, slice_of(b->consumed.items[i]), &id);
     if (rc == SQLITE_OK && *b->node)
         rc = sqlite_lease_takeover(b);
     if (rc == SQLITE_OK)
@@ -222,9 +220,7 @@ static void free_broker(struct sqlite_broker *b)
     event_queue_release(&b->staged);
     sqlite_queues_forget(b);
     free(b->queues);
-    for (size_t i = 0; i < b->consumed_len; i++)
-        free(b->consumed[i]);
-    free(b->consumed);
+    words_release(&b->consumed);
     free(b->node);
     free(b->path);
     free(b);
@@ -419,7 +415,7 @@ struct broker *sqlite_open(const struct uri *uri, const struct broker_config *co
         open_file(b, e) != 0 || sqlite_bell_open(&b->bell, b->path, e) != 0)
         goto fail;
     /* Before the first look, so that no ring is missed in between. */
-    if (b->consumed_len)
+    if (b->consumed.len)
         sqlite_bell_watch(&b->bell, b->log);
     if (first_setup(b, e) != 0)
         goto fail;

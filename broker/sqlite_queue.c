@@ -30,11 +30,9 @@ static int remember(struct sqlite_broker *b, struct slice name, int64_t id)
         b->queues = grown;
         b->queues_cap = cap;
     }
-    copy = malloc(name.len + 1);
+    copy = slice_dup(name);
     if (!copy)
         return SQLITE_NOMEM;
-    memcpy(copy, name.ptr, name.len);
-    copy[name.len] = '\0';
     b->queues[b->queues_len++] = (struct sqlite_queue){id, copy, name.len};
     return SQLITE_OK;
 }
@@ -208,11 +206,11 @@ int sqlite_ready_any(struct sqlite_broker *b, bool *any)
     int rc = SQLITE_OK;
 
     *any = false;
-    for (size_t i = 0; rc == SQLITE_OK && !*any && i < b->consumed_len; i++) {
+    for (size_t i = 0; rc == SQLITE_OK && !*any && i < b->consumed.len; i++) {
         sqlite3_stmt *stmt;
         int64_t queue;
 
-        rc = sqlite_queue_peek(b, slice_of(b->consumed[i]), &queue);
+        rc = sqlite_queue_peek(b, slice_of(b->consumed.items[i]), &queue);
         if (rc == SQLITE_OK)
             rc = sqlite_query(b, SQL_READY_ANY, &stmt, ARG_INT(queue));
         if (rc != SQLITE_OK)
@@ -299,8 +297,8 @@ int sqlite_fetch(struct sqlite_broker *b)
     size_t bytes = 0;
     int rc = SQLITE_OK;
 
-    for (size_t i = 0; rc == SQLITE_OK && i < b->consumed_len; i++) {
-        struct fetch f = {.name = b->consumed[(b->next_queue + i) % b->consumed_len],
+    for (size_t i = 0; rc == SQLITE_OK && i < b->consumed.len; i++) {
+        struct fetch f = {.name = b->consumed.items[(b->next_queue + i) % b->consumed.len],
                           .until_ms = clock_wall_ms(b->clock) + b->lease_ms,
                           .bytes = bytes};
 

@@ -2,6 +2,7 @@
  * trace.c - a decorator that logs every op and every event of any backend, one line each, at debug
  * level. Sizes and names are told, contents never: envelopes and results may hold secrets.
  */
+#include "base/analyzer.h"
 #include "broker/backend.h"
 
 #include <inttypes.h>
@@ -253,6 +254,8 @@ static const struct broker_ops trace_ops = {
     .result_forget = trace_forget,
 };
 
+/* The caller holds t by its first member. */
+ANALYZER_LOSES_SIGHT
 struct broker *trace_wrap(struct broker *inner, const struct log *log)
 {
     struct trace *t = calloc(1, sizeof(*t));
@@ -261,10 +264,11 @@ struct broker *trace_wrap(struct broker *inner, const struct log *log)
         inner->ops->close(inner, false);
         return NULL;
     }
+    t->inner = inner;
+    t->log = log;
     t->ops = trace_ops;
     t->ops.caps = inner->ops->caps;
     t->base.ops = &t->ops;
-    t->inner = inner;
-    t->log = log;
     return &t->base;
 }
+ANALYZER_SEES_AGAIN

@@ -146,7 +146,7 @@ static int copy_document(void *user, size_t index, struct slice document)
 
     (void)index;
     if (document.ptr)
-        *to = strndup(document.ptr, document.len);
+        *to = slice_dup(document);
     return 0;
 }
 
@@ -193,7 +193,7 @@ struct ready_call {
 static int call_ready(void *user, size_t index, struct slice document)
 {
     struct ready_call *call = user;
-    char *text = strndup(document.ptr, document.len);
+    char *text = slice_dup(document);
     int stop;
 
     if (!text) {

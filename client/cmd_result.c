@@ -1,11 +1,13 @@
 /* celeriac result: what is stored for tasks, now or once they are ready. */
 #include "base/table.h"
+#include "base/words.h"
 #include "broker/result.h"
 #include "client/cli.h"
 #include "client/commands.h"
 #include "client/results.h"
 #include "client/show.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -63,7 +65,7 @@ static int keep_document(void *user, size_t index, struct slice document)
     if (!document.ptr)
         return 0;
     free(l->documents[index]);
-    l->documents[index] = strndup(document.ptr, document.len);
+    l->documents[index] = slice_dup(document);
     l->no_memory = !l->documents[index];
     print_ready(l);
     return l->no_memory;
@@ -210,43 +212,38 @@ static int look_up_ids(struct command_context *ctx, const struct opt_values *v,
 }
 
 /* Ids from standard input, one a line. */
-static int read_ids(char ***ids, size_t *n)
+static int read_ids(struct words *ids, struct err *e)
 {
     char *line = NULL;
     size_t cap = 0;
-    ssize_t len;
+    int rc = 0;
 
-    while ((len = getline(&line, &cap, stdin)) >= 0) {
-        char **grown = realloc(*ids, (*n + 1) * sizeof(*grown));
+    errno = 0;
+    while (rc == 0 && getline(&line, &cap, stdin) >= 0) {
+        size_t len = strcspn(line, "\r\n");
 
-        if (!grown)
-            break;
-        *ids = grown;
-        line[strcspn(line, "\r\n")] = '\0';
-        if (!*line)
-            continue;
-        (*ids)[*n] = strdup(line);
-        *n += (*ids)[*n] != NULL;
+        if (len && words_add(ids, slice_make(line, len)) < 0)
+            rc = err_nomem(e);
     }
+    if (rc == 0 && !feof(stdin))
+        rc = err_sys(e, ERR_USAGE, errno, "reading ids from standard input");
     free(line);
-    return ferror(stdin) ? -1 : 0;
+    return rc;
 }
 
 static int run(struct command_context *ctx, const struct opt_values *v, int argc, char **argv)
 {
-    char **ids = NULL;
-    size_t n = 0;
+    struct words ids = WORDS_INIT;
+    struct err e = ERR_INIT;
     int status;
 
     if (argc != 1 || strcmp(argv[0], "-") != 0)
         return look_up_ids(ctx, v, (const char *const *)argv, (size_t)argc);
-    if (read_ids(&ids, &n) < 0)
-        status = command_usage(ctx, "can not read ids from standard input");
+    if (read_ids(&ids, &e) < 0)
+        status = command_fail(ctx, &e);
     else
-        status = look_up_ids(ctx, v, (const char *const *)ids, n);
-    for (size_t i = 0; i < n; i++)
-        free(ids[i]);
-    free(ids);
+        status = look_up_ids(ctx, v, (const char *const *)ids.items, ids.len);
+    words_release(&ids);
     return status;
 }
 

@@ -97,9 +97,11 @@ static int ask_new(struct asking *a, struct err *e)
 
     a->again = false;
     a->retry_ms = CLOCK_NEVER;
-    if (!tags || !ids)
+    if (!tags || !ids) {
         status = err_nomem(e);
-    for (size_t i = 0; status == 0 && i < a->n; i++) {
+        goto out;
+    }
+    for (size_t i = 0; i < a->n; i++) {
         if (a->states[i] != ASK_NEW)
             continue;
         a->states[i] = ASK_ASKED;
@@ -107,9 +109,10 @@ static int ask_new(struct asking *a, struct err *e)
         ids[n++] = slice_of(a->ids[i]);
     }
     sigpipe_enter(&guard);
-    if (status == 0 && n > 0)
+    if (n > 0)
         status = submit(a, tags, ids, n, e);
     sigpipe_leave(&guard);
+out:
     free(tags);
     free(ids);
     return status;

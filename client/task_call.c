@@ -5,6 +5,7 @@
 #include "broker/broker.h"
 #include "broker/message.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -190,6 +191,15 @@ static const struct member *find_member(const char *name)
     return NULL;
 }
 
+/* name: one of the table. */
+static const struct member *known_member(const char *name)
+{
+    const struct member *m = find_member(name);
+
+    assert(m);
+    return m;
+}
+
 static int unknown_member(const char *name, struct err *e)
 {
     struct suggest near;
@@ -267,7 +277,7 @@ json_t *task_call_json(const char *member, const char *text, struct err *e)
 
 static int option_json(struct task_call *call, const char *name, const char *text, struct err *e)
 {
-    const struct member *m = find_member(name);
+    const struct member *m = known_member(name);
     json_t *value;
     int status;
 
@@ -283,7 +293,7 @@ static int option_json(struct task_call *call, const char *name, const char *tex
 
 static int option_number(struct task_call *call, const char *name, double number, struct err *e)
 {
-    const struct member *m = find_member(name);
+    const struct member *m = known_member(name);
     json_t *value;
     int status;
 

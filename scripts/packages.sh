@@ -18,3 +18,6 @@ packages_test=(
     valgrind libc6-dbg
     clang libclang-rt-dev
 )
+
+# For the analyze preset, which scripts/test --soak builds too.
+packages_analyze=(clang-tidy cppcheck)

@@ -199,21 +199,6 @@ int etl_verify(const char *db, const struct etl_source *source, const struct etl
     return rc;
 }
 
-static int add_path(struct etl_paths *paths, const char *text, struct etl_err *err)
-{
-    char *copy = strdup(text != NULL ? text : "");
-    char **grown = realloc(paths->items, (paths->len + 1) * sizeof(*grown));
-
-    if (grown != NULL)
-        paths->items = grown;
-    if (grown == NULL || copy == NULL) {
-        free(copy);
-        return etl_err_set(err, ETL_ERR_MEMORY, "out of memory");
-    }
-    paths->items[paths->len++] = copy;
-    return 0;
-}
-
 static int take_paths(struct etl_db *db, struct etl_paths *paths, struct etl_err *err)
 {
     sqlite3_stmt *stmt = NULL;
@@ -221,7 +206,7 @@ static int take_paths(struct etl_db *db, struct etl_paths *paths, struct etl_err
     int rc = etl_db_prepare(db, paths_sql, &stmt, err);
 
     while (rc == 0 && (code = sqlite3_step(stmt)) == SQLITE_ROW)
-        rc = add_path(paths, (const char *)sqlite3_column_text(stmt, 0), err);
+        rc = etl_paths_add(paths, (const char *)sqlite3_column_text(stmt, 0), err);
     if (rc == 0 && code != SQLITE_DONE)
         rc = etl_db_fail(db, "read", err);
     sqlite3_finalize(stmt);
@@ -241,12 +226,4 @@ int etl_paths_read(struct etl_paths *paths, const char *path, struct etl_err *er
     if (rc != 0)
         etl_paths_release(paths);
     return rc;
-}
-
-void etl_paths_release(struct etl_paths *paths)
-{
-    for (size_t i = 0; i < paths->len; i++)
-        free(paths->items[i]);
-    free(paths->items);
-    memset(paths, 0, sizeof(*paths));
 }

@@ -16,6 +16,7 @@
 #ifndef CELERIAC_ETL_VERIFY_H
 #define CELERIAC_ETL_VERIFY_H
 
+#include "tasks/etl_paths.h"
 #include "tasks/etl_sink.h"
 
 struct etl_verdict {
@@ -38,12 +39,6 @@ int etl_verify(const char *db, const struct etl_source *source, const struct etl
                struct etl_verdict *verdict, struct etl_err *err);
 
 /* The paths of all logs that were loaded, without repetition. */
-struct etl_paths {
-    char **items; /* owned, like the strings */
-    size_t len;
-};
-
 int etl_paths_read(struct etl_paths *paths, const char *db, struct etl_err *err);
-void etl_paths_release(struct etl_paths *paths);
 
 #endif

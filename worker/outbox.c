@@ -20,18 +20,30 @@ void outbox_init(struct outbox *box)
     TAILQ_INIT(&box->items);
 }
 
+static void item_free(struct outbox_item *item)
+{
+    buf_release(&item->bytes);
+    free(item);
+}
+
 static void drop(struct outbox *box, struct outbox_item *item)
 {
     TAILQ_REMOVE(&box->items, item, link);
-    buf_release(&item->bytes);
-    free(item);
     box->len--;
+    item_free(item);
 }
 
 void outbox_release(struct outbox *box)
 {
-    while (!TAILQ_EMPTY(&box->items))
-        drop(box, TAILQ_FIRST(&box->items));
+    struct outbox_item *item = TAILQ_FIRST(&box->items);
+
+    while (item) {
+        struct outbox_item *next = TAILQ_NEXT(item, link);
+
+        item_free(item);
+        item = next;
+    }
+    outbox_init(box);
 }
 
 int outbox_add(struct outbox *box, const struct channel_followup *f, uint64_t fence, struct err *e)
@@ -44,8 +56,7 @@ int outbox_add(struct outbox *box, const struct channel_followup *f, uint64_t fe
     channel_put_followup(&item->bytes, f);
     rest = buf_slice(&item->bytes);
     if (item->bytes.failed || channel_next_followup(&rest, &item->f) != 1) {
-        buf_release(&item->bytes);
-        free(item);
+        item_free(item);
         return err_nomem(e);
     }
     snprintf(item->token, sizeof(item->token), "%.*s/%" PRIu64,

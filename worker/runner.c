@@ -79,17 +79,18 @@ static void usage_between(struct result_times *t, const struct rusage *a, const 
 /* Runs user code, measured. */
 static void run_task(struct runner *r, struct job *j)
 {
-    struct rusage before, after;
+    struct rusage before = {0}, after = {0};
+    const bool measured = j->run.alone;
     int64_t start_ns;
     int returned;
 
-    if (j->run.alone)
+    if (measured)
         getrusage(RUSAGE_SELF, &before);
     start_ns = clock_nano();
     returned = j->entry->row.run(&j->call.base);
     call_conclude(&j->call, returned, cancel_raised());
     j->times.run_us = (clock_nano() - start_ns) / 1000;
-    if (j->run.alone) {
+    if (measured) {
         getrusage(RUSAGE_SELF, &after);
         usage_between(&j->times, &before, &after);
         r->max_rss_kib = after.ru_maxrss;

@@ -47,7 +47,7 @@ static struct task_options *want(struct taskrows *t, const char *name)
         return NULL;
     t->rows = rows;
     row = calloc(1, sizeof(*row));
-    if (!row || !(row->name = strdup(name))) {
+    if (!row || !(row->name = slice_dup(slice_of(name)))) {
         free(row);
         return NULL;
     }

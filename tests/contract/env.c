@@ -1,5 +1,7 @@
 #include "contract.h"
 
+#include "base/analyzer.h"
+
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -59,9 +61,11 @@ void peer_close(struct peer *p, bool release_leases)
 
 static char *copy(struct slice s)
 {
-    return s.ptr ? strndup(s.ptr, s.len) : NULL;
+    return s.ptr ? slice_dup(s) : NULL;
 }
 
+/* The array holds what it grew to and what is copied into it. */
+ANALYZER_LOSES_SIGHT
 static void remember(struct peer *p, const struct broker_event *event)
 {
     struct seen *s;
@@ -81,6 +85,7 @@ static void remember(struct peer *p, const struct broker_event *event)
         snprintf(s->text, sizeof(s->text), "%s", event->err->text);
     }
 }
+ANALYZER_SEES_AGAIN
 
 /* One round over all peers: work, remember, then wait for a descriptor or a step of time. */
 static void pump(struct contract_env *env)

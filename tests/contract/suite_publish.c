@@ -3,6 +3,7 @@
 #include "contract.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static void delivered_in_order(struct contract_env *env)
@@ -92,7 +93,7 @@ static void two_workers_never_get_the_same(struct contract_env *env)
         struct peer *who = i % 2 ? a : b;
         struct seen s = take(who);
 
-        got[atoi(s.data)]++;
+        got[strtol(s.data, NULL, 10)]++;
         finish_ok(who, &s);
         seen_free(&s);
     }

@@ -131,8 +131,11 @@ def one_round(kind, options, seed):
                 wrong.append(f"{error}: {totals(url)}")
             took = time.monotonic() - began
         log = worker.log()
-    print(json.dumps({"case": "soak", "broker": kind, "seed": seed, "jobs": options.jobs, "kills": killer.kills,
-                      "restarts": killer.restarts, "seconds": round(took, 1), "totals": t, "wrong": wrong[:5]}),
+    ended = sum(t.get(k, 0) for k in ("succeeded", "failed", "dead"))
+    print(json.dumps({"case": "soak", "broker": kind, "seed": seed, "jobs": options.jobs,
+                      "lost": max(0, options.jobs - ended), "doubled": max(0, ended - options.jobs),
+                      "kills": killer.kills, "restarts": killer.restarts, "seconds": round(took, 1), "totals": t,
+                      "wrong": wrong[:5]}),
           flush=True)
     if wrong:
         sys.stderr.write(log[-8000:])

@@ -61,6 +61,21 @@ static void sends_and_waits(void **state)
     assert_memory_equal(result + 1, id, 36);
     celeriac_free(result);
     celeriac_free(document);
+    echo_worker_stop(&w);
+    celeriac_close(c);
+}
+
+static void forgets_a_result(void **state)
+{
+    struct place *p = *state;
+    struct celeriac *c = open_client(p);
+    char id[CELERIAC_ID_SIZE], *document = NULL;
+    struct echo_worker w;
+
+    assert_int_equal(echo_worker_start(&w, p->url), 0);
+    GOOD(celeriac_send(c, "echo", NULL, id, &err));
+    GOOD(celeriac_wait(c, id, WAIT_MS, &document, &err));
+    celeriac_free(document);
     GOOD(celeriac_get(c, id, &document, &err));
     celeriac_free(document);
     GOOD(celeriac_forget(c, id, &err));
@@ -109,9 +124,10 @@ static void sends_and_awaits_many(void **state)
 {
     struct place *p = *state;
     struct celeriac *c = open_client(p);
-    const char **tasks = calloc(MANY, sizeof(*tasks)), **ids = calloc(MANY, sizeof(*ids));
-    char(*id_texts)[CELERIAC_ID_SIZE] = calloc(MANY, sizeof(*id_texts));
-    struct seen *seen = calloc(1, sizeof(*seen));
+    const char **tasks = MUST_HAVE(calloc(MANY, sizeof(*tasks)));
+    const char **ids = MUST_HAVE(calloc(MANY, sizeof(*ids)));
+    char(*id_texts)[CELERIAC_ID_SIZE] = MUST_HAVE(calloc(MANY, sizeof(*id_texts)));
+    struct seen *seen = MUST_HAVE(calloc(1, sizeof(*seen)));
     struct echo_worker w;
 
     for (size_t i = 0; i < MANY; i++) {
@@ -221,7 +237,7 @@ static void sends_an_id_once(void **state)
     celeriac_close(c);
 }
 
-static void refuses_what_is_wrong(void **state)
+static void refuses_wrong_json(void **state)
 {
     struct place *p = *state;
     struct celeriac *c = open_client(p);
@@ -236,23 +252,39 @@ static void refuses_what_is_wrong(void **state)
     assert_string_equal(ids[0], "");
     BAD(celeriac_send_many(c, tasks, hows, 2, ids, &err), CELERIAC_USAGE, "task 1: args");
     assert_string_equal(ids[0], "");
-    how.args_json = "{}";
-    BAD(celeriac_send(c, "t", &how, NULL, &err), CELERIAC_USAGE, "\"args\" must be an array");
-    how = init;
-    how.kwargs_json = "[]";
-    BAD(celeriac_send(c, "t", &how, NULL, &err), CELERIAC_USAGE, "\"kwargs\" must be an object");
-    how = init;
-    how.priority = 10;
-    BAD(celeriac_send(c, "t", &how, NULL, &err), CELERIAC_USAGE, "priority 10");
-    how = init;
-    how.eta = "soon";
-    BAD(celeriac_send(c, "t", &how, NULL, &err), CELERIAC_USAGE, "no ISO-8601 time");
-    how = init;
-    how.countdown_s = -1;
-    BAD(celeriac_send(c, "t", &how, NULL, &err), CELERIAC_USAGE, "\"countdown\" is out of range");
-    how = init;
-    how.id = "0123456789012345678901234567890123456";
-    BAD(celeriac_send(c, "t", &how, NULL, &err), CELERIAC_USAGE, "longer than 36");
+    assert_int_equal(waiting(p), 0);
+    celeriac_close(c);
+}
+
+static void refuses_wrong_options(void **state)
+{
+    static const struct {
+        const char *args_json, *kwargs_json, *eta, *id;
+        int priority;
+        double countdown_s;
+        const char *said;
+    } wrong[] = {
+        {.args_json = "{}", .said = "\"args\" must be an array"},
+        {.kwargs_json = "[]", .said = "\"kwargs\" must be an object"},
+        {.priority = 10, .said = "priority 10"},
+        {.eta = "soon", .said = "no ISO-8601 time"},
+        {.countdown_s = -1, .said = "\"countdown\" is out of range"},
+        {.id = "0123456789012345678901234567890123456", .said = "longer than 36"},
+    };
+    struct place *p = *state;
+    struct celeriac *c = open_client(p);
+
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        struct celeriac_task_options how = CELERIAC_TASK_OPTIONS_INIT;
+
+        how.args_json = wrong[i].args_json;
+        how.kwargs_json = wrong[i].kwargs_json;
+        how.priority = wrong[i].priority;
+        how.eta = wrong[i].eta;
+        how.countdown_s = wrong[i].countdown_s;
+        how.id = wrong[i].id;
+        BAD(celeriac_send(c, "t", &how, NULL, &err), CELERIAC_USAGE, wrong[i].said);
+    }
     BAD(celeriac_send(c, "", NULL, NULL, &err), CELERIAC_USAGE, "\"task\" is missing");
     assert_int_equal(celeriac_send(c, NULL, NULL, NULL, NULL), -1);
     assert_int_equal(waiting(p), 0);
@@ -448,10 +480,10 @@ static void tells_a_hang_and_sends_again(void **state)
 #define ON_FILE(f)   cmocka_unit_test_setup_teardown(f, place_make_file, place_remove_file)
 #define ON_SERVER(f) cmocka_unit_test_setup_teardown(f, place_make_server, place_remove_server)
 #define EVERYWHERE(ON)                                                                             \
-    ON(sends_and_waits), ON(tells_failures), ON(sends_and_awaits_many),                            \
+    ON(sends_and_waits), ON(forgets_a_result), ON(tells_failures), ON(sends_and_awaits_many),      \
         ON(awaits_an_id_given_twice), ON(stops_waiting_when_told), ON(sends_an_id_once),           \
-        ON(refuses_what_is_wrong), ON(takes_shorter_options_of_older_programs),                    \
-        ON(serves_threads_with_a_client_each)
+        ON(refuses_wrong_json), ON(refuses_wrong_options),                                         \
+        ON(takes_shorter_options_of_older_programs), ON(serves_threads_with_a_client_each)
 
 static int run_on_file(void)
 {

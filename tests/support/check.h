@@ -16,9 +16,21 @@
 
 #include <cmocka.h>
 
+/* cmocka leaves by longjmp and does not say so: compilers and analyzers should know. */
+void _fail(const char *file, int line) __attribute__((noreturn));
+
 #include "base/err.h"
 
 #include <string.h>
+
+/* The pointer itself, which is not NULL. */
+static inline void *must_have(void *pointer, const char *what)
+{
+    if (!pointer)
+        fail_msg("%s is NULL", what);
+    return pointer;
+}
+#define MUST_HAVE(pointer) must_have((pointer), #pointer)
 
 #define CHECK_OK(call)                                                                             \
     do {                                                                                           \

@@ -11,8 +11,10 @@ int place_make_file(void **state)
     if (!p)
         return -1;
     snprintf(p->directory, sizeof(p->directory), "/tmp/celeriac-client-XXXXXX");
-    if (!mkdtemp(p->directory))
+    if (!mkdtemp(p->directory)) {
+        free(p);
         return -1;
+    }
     snprintf(p->file_url, sizeof(p->file_url), "sqlite:%s/q.db", p->directory);
     p->url = p->file_url;
     *state = p;

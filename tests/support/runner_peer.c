@@ -15,7 +15,7 @@
 
 static int be_runner(const struct peer_options *options, int jobs_fd, int link_fd)
 {
-    struct proc_title title = {NULL, 0};
+    struct proc_title title = {NULL, 0, NULL};
     struct log log;
     struct runner_config config = {
         .slot = 0,

@@ -103,7 +103,7 @@ static void load_chunk(struct etl_sink *sink, const char *path, const struct etl
 {
     struct etl_chunk_data data;
     struct etl_batch batch;
-    struct etl_counts counts;
+    struct etl_counts counts = {0};
     struct etl_err err;
 
     if (etl_chunk_read(&data, path, &chunk->cut, &err) != 0 ||

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/proc.h"
 #include "base/uuid.h"
+#include "base/words.h"
 #include "broker/backoff.h"
 #include "tests/support/check.h"
 
@@ -13,6 +14,7 @@
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -292,6 +294,42 @@ static void backoff_doubles_up_to_its_bound(void **state)
     assert_in_range(backoff_ms(1, INT64_MAX, 1000, UINT64_MAX), 0, INT64_MAX);
 }
 
+static void words_are_kept_and_sorted(void **state)
+{
+    struct words w = WORDS_INIT;
+    char name[8];
+
+    (void)state;
+    for (int i = 19; i >= 0; i--) {
+        snprintf(name, sizeof(name), "w%02d", i);
+        assert_int_equal(words_add(&w, slice_of(name)), 0);
+    }
+    assert_int_equal(words_add(&w, (struct slice){NULL, 0}), 0);
+    words_sort(&w);
+    assert_int_equal(w.len, 21);
+    assert_string_equal(w.items[0], "");
+    assert_string_equal(w.items[1], "w00");
+    assert_string_equal(w.items[20], "w19");
+    assert_true(words_has(&w, slice_make("w07!", 3)));
+    assert_false(words_has(&w, slice_make("w07!", 4)));
+    words_release(&w);
+    assert_int_equal(w.len, 0);
+    words_sort(&w);
+}
+
+static void a_copied_slice_is_terminated(void **state)
+{
+    char *copy = slice_dup(slice_make("a\0b", 3));
+
+    (void)state;
+    assert_non_null(copy);
+    assert_memory_equal(copy, "a\0b", 4);
+    free(copy);
+    copy = slice_dup((struct slice){NULL, 0});
+    assert_string_equal(copy, "");
+    free(copy);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -306,6 +344,8 @@ int main(void)
         cmocka_unit_test(one_event_is_one_line),
         cmocka_unit_test(levels_have_pythons_names),
         cmocka_unit_test(causes_of_death_in_celerys_words),
+        cmocka_unit_test(words_are_kept_and_sorted),
+        cmocka_unit_test(a_copied_slice_is_terminated),
         cmocka_unit_test(backoff_doubles_up_to_its_bound),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

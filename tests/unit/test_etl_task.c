@@ -53,13 +53,14 @@ static int keep_retry(struct celeriac_call *call, const struct celeriac_retry *h
 
 static const struct celeriac_task *task_named(const char *name)
 {
-    struct builtin_table table = etl_tasks();
+    const struct builtin_table table = etl_tasks();
+    const struct celeriac_task *row = table.rows;
 
-    for (size_t i = 0; i < table.len; i++)
-        if (strcmp(table.rows[i].name, name) == 0)
-            return &table.rows[i];
-    fail_msg("there is no task %s", name);
-    return NULL;
+    while (row < table.rows + table.len && strcmp(row->name, name) != 0)
+        row++;
+    if (row == table.rows + table.len)
+        fail_msg("there is no task %s", name);
+    return row;
 }
 
 /* Runs a task; kwargs: taken. */

@@ -153,18 +153,25 @@ static void suggests_the_nearest(void **state)
 
 static void refuses_what_does_not_fit(void **state)
 {
+    static const struct {
+        const char *words[2];
+        const char *said;
+    } wrong[] = {
+        {{"-m", "x"}, "-m: 'x' is not a whole number from 0 to 100 or auto"},
+        {{"-m1.5"}, "'1.5' is not a whole number"},
+        {{"-m101"}, "from 0 to 100"},
+        {{"--wait=-1"}, "--wait: '-1' is not a number"},
+        {{"--wait=nan"}, "'nan' is not a number"},
+        {{"--wait=0x10"}, "'0x10' is not a number"},
+        {{"--wait="}, "'' is not a number"},
+        {{"-l", "loud"}, "-l: 'loud' is none of debug|info"},
+        {{"--wait"}, "--wait needs an argument: SECONDS"},
+        {{"--verbose=maybe"}, "'maybe' is none of yes|no"},
+    };
     struct opt_values *v = *state;
 
-    CHECK_ERR(LINE(v, "-m", "x"), ERR_USAGE, "-m: 'x' is not a whole number from 0 to 100 or auto");
-    CHECK_ERR(LINE(v, "-m1.5"), ERR_USAGE, "'1.5' is not a whole number");
-    CHECK_ERR(LINE(v, "-m101"), ERR_USAGE, "from 0 to 100");
-    CHECK_ERR(LINE(v, "--wait=-1"), ERR_USAGE, "--wait: '-1' is not a number");
-    CHECK_ERR(LINE(v, "--wait=nan"), ERR_USAGE, "'nan' is not a number");
-    CHECK_ERR(LINE(v, "--wait=0x10"), ERR_USAGE, "'0x10' is not a number");
-    CHECK_ERR(LINE(v, "--wait="), ERR_USAGE, "'' is not a number");
-    CHECK_ERR(LINE(v, "-l", "loud"), ERR_USAGE, "-l: 'loud' is none of debug|info");
-    CHECK_ERR(LINE(v, "--wait"), ERR_USAGE, "--wait needs an argument: SECONDS");
-    CHECK_ERR(LINE(v, "--verbose=maybe"), ERR_USAGE, "'maybe' is none of yes|no");
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
+        CHECK_ERR(LINE(v, wrong[i].words[0], wrong[i].words[1]), ERR_USAGE, wrong[i].said);
 }
 
 static void takes_a_word_for_a_number(void **state)

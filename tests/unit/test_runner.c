@@ -325,6 +325,7 @@ static void gives_up_after_max_retries(void **state)
     spec = peer_spec(&p, "fail", args, NULL);
     spec.retries = 3;
     v = run_spec(&p, &spec, &doc);
+    assert_int_equal(v.outcome, CHANNEL_FAILURE);
     snprintf(want, sizeof(want),
              "{\"exc_type\": \"MaxRetriesExceededError\", \"exc_message\": [\"Can't retry "
              "fail[%s] args:('late', '', 'retry') kwargs:{}\"], \"exc_module\": "

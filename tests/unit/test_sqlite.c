@@ -210,7 +210,7 @@ static void test_full(void **state)
     struct fixture *f = *state;
     struct broker *b = fixture_open(f, NULL, 0, false);
     sqlite3 *db = ((struct sqlite_broker *)b)->db;
-    char *big = malloc(200001);
+    char *big = MUST_HAVE(malloc(200001));
 
     fixture_settle(b);
     memset(big, 'x', 200000);

@@ -82,7 +82,7 @@ static void check_case(struct runner_peer *p, const struct task_case *c)
     peer_run(p, &spec, true);
     v = peer_verdict(p, p->last_job);
     doc = peer_document(&v);
-    got = outcome_of(doc);
+    got = MUST_HAVE(outcome_of(doc));
     if (strcmp(got, c->result) != 0)
         fail_msg("%s%s gave %s, wanted %s", c->task, c->args, got, c->result);
     free(got);
