@@ -17,7 +17,8 @@ import harness  # noqa: E402
 SOURCE, BUILD, COMPILER, *FLAGS = sys.argv[1:]
 FLAGS = [flag for flag in FLAGS if flag]
 SOURCE, BUILD = pathlib.Path(SOURCE), pathlib.Path(BUILD)
-DEPENDENCIES = ["jansson", "sqlite3", "zlib", "nettle", "hiredis", "libevent_core"]
+# What a program links beside libceleriac.a is said once: in the pkg-config file.
+DEPENDENCIES = re.search(r"^Requires.private: (.+)$", (SOURCE / "cmake/celeriac.pc.in").read_text(), re.M)[1].split()
 
 
 def tool(*words):
