@@ -169,6 +169,36 @@ static void ids_are_version_4(void **state)
     }
 }
 
+static void ids_can_tell_their_time(void **state)
+{
+    static const struct {
+        const char *id;
+        int64_t ms;
+    } rows[] = {
+        {"017f22e2-79b0-7cc3-98c4-dc0c0c07398f", 1645557742000}, /* examples of RFC 9562 */
+        {"C232AB00-9414-11EC-B3C8-9F6BDECED846", 1645557742000},
+        {"919108f7-52d1-4320-9bac-f847db4148a8", -1},
+        {"017f22e2-79b0-7cc3-98c4-dc0c0c07398", -1},
+        {"017f22e2-79b0-7cc3-98c4xdc0c0c07398f", -1},
+        {"017f22e2-79b0-7cc3-98c4-dc0c0c07398g", -1},
+        {"job-17", -1},
+        {NULL, -1},
+    };
+    struct uuid_source source = UUID_SOURCE_INIT;
+    char id[UUID_SIZE], other[UUID_SIZE];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+        assert_int_equal(uuid_time_ms(slice_of(rows[i].id)), rows[i].ms);
+    uuid_next_at(&source, 1795000000123, id);
+    uuid_next_at(&source, 1795000000123, other);
+    assert_int_equal(strlen(id), 36);
+    assert_int_equal(id[14], '7');
+    assert_non_null(strchr("89ab", id[19]));
+    assert_int_equal(uuid_time_ms(slice_of(id)), 1795000000123);
+    assert_string_not_equal(id, other);
+}
+
 /* The one way to give two jobs the same id: parent and child spending the same random bytes. */
 static void a_fork_does_not_repeat_ids(void **state)
 {
@@ -340,6 +370,7 @@ int main(void)
         cmocka_unit_test(times_are_written_as_celery_does),
         cmocka_unit_test(times_are_read_in_all_their_forms),
         cmocka_unit_test(ids_are_version_4),
+        cmocka_unit_test(ids_can_tell_their_time),
         cmocka_unit_test(a_fork_does_not_repeat_ids),
         cmocka_unit_test(one_event_is_one_line),
         cmocka_unit_test(levels_have_pythons_names),
