@@ -225,6 +225,8 @@ static int setup(struct amqp_broker *b, const struct uri *uri, const struct brok
         return err_nomem(e);
     if (amqp_address_make(&b->address, uri, e) != 0 || copy_queues(b, config, e) != 0)
         return -1;
+    if (config->replies && amqp_replies_open(b, e) != 0)
+        return -1;
     wire_want(b, AMQP_PUBLISH);
     if (b->queues_len)
         wire_want(b, AMQP_CONSUME);

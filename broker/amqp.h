@@ -16,7 +16,8 @@
  * Files: amqp_wire.c connections, amqp_topology.c declarations, amqp_out.c messages on their way
  * out, amqp_publish.c what callers publish, amqp_consume.c deliveries and their hand-out,
  * amqp_held.c the ring of unacknowledged deliveries, amqp_settle.c finish, release, bury,
- * amqp_suspect.c redelivered messages, amqp_results.c results, amqp_reader.c stream readers,
+ * amqp_suspect.c redelivered messages, amqp_results.c, amqp_lookup.c, amqp_watch.c and
+ * amqp_replies.c results, amqp_reader.c stream readers,
  * amqp_query.c questions between processes, amqp_ask.c and amqp_dead.c operators, amqp_totals.c.
  * Fork rule: open after fork, one process, one thread beside the dialing ones.
  */
@@ -196,9 +197,21 @@ extern const struct amqp_role_ops amqp_read_role;
 int amqp_claim(struct broker *base, const struct broker_claim *v, size_t n, struct err *e);
 void amqp_claims_release(struct amqp_broker *b);
 
+/* --- amqp_replies.c: the own queue, named in every task that is published --- */
+/* Results of what is published will be waited for. */
+int amqp_replies_open(struct amqp_broker *b, struct err *e);
+/* The queue as it has to be declared; false: none is wanted. */
+bool amqp_replies_wish(const struct amqp_broker *b, struct topology_wish *wish);
+/* A task with that id was written with the queue in it. */
+void amqp_replies_sent(struct amqp_broker *b, struct slice id);
+/* What the reading connection tells. */
+int amqp_replies_up(struct amqp_broker *b, struct err *e);
+void amqp_replies_down(struct amqp_broker *b);
+void amqp_replies_delivered(struct amqp_broker *b, const struct amqp_incoming *in);
+
 /* --- amqp_results.c --- */
 void amqp_results_release(struct amqp_broker *b);
-/* How long the results stream keeps its records. */
+/* How long the results stream keeps its records; 0: for ever. */
 int64_t amqp_results_age_s(const struct amqp_broker *b);
 int amqp_store(struct broker *base, const struct broker_store *v, size_t n, struct err *e);
 int amqp_result_get(struct broker *base, const uint64_t *tags, const struct slice *ids, size_t n,

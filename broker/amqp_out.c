@@ -184,23 +184,26 @@ static bool task_has_all(struct amqp_broker *b, const struct amqp_out *out,
                          const struct amqp_delay *plan)
 {
     struct slice queue = out->spec.routing_key;
+    struct topology_wish replies;
 
     if (out->spec.grave)
         return have(b, TOPOLOGY_GRAVE, queue, 0);
+    if (out->spec.replies && amqp_replies_wish(b, &replies) &&
+        !have(b, TOPOLOGY_REPLIES, replies.name, replies.number))
+        return false;
     if (!have(b, TOPOLOGY_TASK_QUEUE, queue, 0))
         return false;
     if (plan->kind == AMQP_DELAY_STEP)
         return have(b, TOPOLOGY_DELAY_QUEUE, slice_of(""), plan->step);
     if (plan->kind == AMQP_DELAY_LADDER)
-        return have(b, TOPOLOGY_LADDER, slice_of(""), 0) &&
-               have(b, TOPOLOGY_LADDER_EXIT, queue, 0);
+        return have(b, TOPOLOGY_LADDER, slice_of(""), 0) && have(b, TOPOLOGY_LADDER_EXIT, queue, 0);
     return true;
 }
 
 /* --- writing --- */
 
-static int add_grave_headers(struct amqp_outgoing *m, const struct grave_note *g,
-                             amqp_pool_t *pool, struct err *e)
+static int add_grave_headers(struct amqp_outgoing *m, const struct grave_note *g, amqp_pool_t *pool,
+                             struct err *e)
 {
     const struct {
         const char *name;
@@ -224,11 +227,28 @@ static int add_grave_headers(struct amqp_outgoing *m, const struct grave_note *g
     return 0;
 }
 
-static int make_task(const struct amqp_out *out, const struct amqp_delay *plan,
-                     struct amqp_outgoing *m, amqp_pool_t *pool, struct err *e)
+/* Names the own queue in a task that has no other. Its id is what replies are told apart by: its
+ * sender put it into correlation_id, as Celery does. */
+static void add_reply_to(struct amqp_broker *b, const struct amqp_out *out, struct amqp_outgoing *m)
+{
+    amqp_basic_properties_t *p = &m->properties;
+    struct topology_wish replies;
+
+    if (!out->spec.replies || m->raw || p->_flags & AMQP_BASIC_REPLY_TO_FLAG ||
+        !(p->_flags & AMQP_BASIC_CORRELATION_ID_FLAG) || !amqp_replies_wish(b, &replies))
+        return;
+    p->reply_to = amqp_bytes_of(replies.name);
+    p->_flags |= AMQP_BASIC_REPLY_TO_FLAG;
+    amqp_replies_sent(b, slice_make(p->correlation_id.bytes, p->correlation_id.len));
+}
+
+static int make_task(struct amqp_broker *b, const struct amqp_out *out,
+                     const struct amqp_delay *plan, struct amqp_outgoing *m, amqp_pool_t *pool,
+                     struct err *e)
 {
     if (amqp_envelope_to_message(m, out->spec.body, 0, pool, e) != 0)
         return -1;
+    add_reply_to(b, out, m);
     if (plan->kind != AMQP_DELAY_NONE || out->spec.grave)
         amqp_outgoing_delayed(m);
     if (out->spec.priority >= 0) {
@@ -239,9 +259,9 @@ static int make_task(const struct amqp_out *out, const struct amqp_delay *plan,
     m->properties._flags |= AMQP_BASIC_DELIVERY_MODE_FLAG;
     if (out->spec.grave)
         return add_grave_headers(m, out->spec.grave, pool, e);
-    return out->spec.again ? amqp_outgoing_header(m, AMQP_H_AGAIN, amqp_value_of_bool(true), pool,
-                                                  e)
-                           : 0;
+    return out->spec.again
+               ? amqp_outgoing_header(m, AMQP_H_AGAIN, amqp_value_of_bool(true), pool, e)
+               : 0;
 }
 
 static void make_bytes(const struct amqp_out *out, struct amqp_outgoing *m)
@@ -268,7 +288,7 @@ static int write_out(struct amqp_broker *b, struct amqp_out *out, const struct a
     struct amqp_outgoing m;
 
     if (out->spec.task) {
-        if (make_task(out, plan, &m, &b->out.pool, e) != 0)
+        if (make_task(b, out, plan, &m, &b->out.pool, e) != 0)
             return -1;
         if (plan->kind != AMQP_DELAY_NONE) {
             exchange = slice_of(plan->exchange);

@@ -56,6 +56,7 @@ struct out_spec {
     bool again;            /* may have been sent before */
     int priority;          /* of a task; -1: as its envelope says */
     int64_t not_before_ms; /* of a task; 0: now. routing_key is its queue */
+    bool replies;          /* of a task: what becomes of it may come to the own queue, if any */
     const struct grave_note *grave; /* of a task that is buried: headers that say why; NULL: none */
     /* Anything else: bytes. */
     const char *content_type; /* NULL: not said; a constant */
@@ -88,10 +89,10 @@ struct amqp_out;
 struct out_queue {
     struct amqp_out *head; /* not yet written */
     struct amqp_out **end;
-    size_t len;   /* written or not */
-    size_t bytes; /* of their bodies */
-    bool declaring;          /* the first one waits for a declaration */
-    uint64_t oldest, newest; /* sequence numbers written and not confirmed; 0: none */
+    size_t len;                           /* written or not */
+    size_t bytes;                         /* of their bodies */
+    bool declaring;                       /* the first one waits for a declaration */
+    uint64_t oldest, newest;              /* sequence numbers written and not confirmed; 0: none */
     struct amqp_out *written[OUT_WINDOW]; /* by sequence number */
     amqp_pool_t pool;
 };

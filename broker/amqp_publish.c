@@ -177,6 +177,7 @@ static int publish_one(struct amqp_broker *b, const struct broker_message *m, st
     XXH128_hash_t token = {0};
     struct out_step *step;
 
+    spec.replies = true;
     if (m->token.ptr) {
         token = XXH3_128bits(m->token.ptr, m->token.len);
         if (token_known(b, token)) {

@@ -15,7 +15,7 @@ struct topology_job {
     struct topology_wish wish; /* its name points behind the structure */
     topology_done_fn *done;
     uint64_t number;
-    int step; /* the next one */
+    int step;     /* the next one */
     bool adopted; /* a passive declare found the queue: the steps that make it are left out */
     bool asked;   /* the step's method was written */
     bool failed;
@@ -25,8 +25,8 @@ struct topology_job {
 /* What a step says to the server. */
 struct topology_step {
     struct amqp_declare d;
-    bool passive;    /* look whether the queue is there */
-    bool makes;      /* left out when the queue was found */
+    bool passive; /* look whether the queue is there */
+    bool makes;   /* left out when the queue was found */
     bool exclusive;
     bool auto_delete;
 };
@@ -56,7 +56,9 @@ void topology_release(struct amqp_topology *t)
 
 static void wish_key(struct buf *out, const struct topology_wish *wish)
 {
-    buf_addf(out, "%d:%lld:%.*s", (int)wish->kind, (long long)wish->number, SLICE_ARG(wish->name));
+    long long number = wish->kind == TOPOLOGY_DELAY_QUEUE ? wish->number : 0;
+
+    buf_addf(out, "%d:%lld:%.*s", (int)wish->kind, number, SLICE_ARG(wish->name));
     buf_add(out, "", 1);
 }
 
@@ -181,7 +183,8 @@ static bool stream_step(struct topology_step *s, const struct topology_job *job,
         make_queue(s, job->wish.name);
         snprintf(s->d.key_text, sizeof(s->d.key_text), "%llds", (long long)job->wish.number);
         add_argument(s, "x-queue-type", amqp_value_of_text(slice_of("stream")));
-        add_argument(s, "x-max-age", amqp_value_of_text(slice_of(s->d.key_text)));
+        if (job->wish.number > 0)
+            add_argument(s, "x-max-age", amqp_value_of_text(slice_of(s->d.key_text)));
         add_argument(s, "x-stream-max-segment-size-bytes",
                      amqp_value_of_integer(STREAM_SEGMENT_BYTES));
     }
@@ -215,8 +218,7 @@ static bool exit_step(struct topology_step *s, const struct topology_job *job, i
 
 static bool delay_step(struct topology_step *s, const struct topology_job *job, int n)
 {
-    return amqp_step_topology(&s->d, n, (int)job->wish.number,
-                              AMQP_QUORUM);
+    return amqp_step_topology(&s->d, n, (int)job->wish.number, AMQP_QUORUM);
 }
 
 typedef bool step_fn(struct topology_step *s, const struct topology_job *job, int n);

@@ -30,8 +30,9 @@ enum topology_kind {
 struct topology_wish {
     enum topology_kind kind;
     struct slice name; /* of the queue; empty for the ladder */
-    int64_t number;    /* TOPOLOGY_DELAY_QUEUE: the step; TOPOLOGY_STREAM: age to keep, in
-                          seconds; TOPOLOGY_REPLIES: ms after which an unused queue goes */
+    int64_t
+        number; /* TOPOLOGY_DELAY_QUEUE: the step; TOPOLOGY_STREAM: age to keep, in
+                   seconds, 0: for ever; TOPOLOGY_REPLIES: ms after which an unused queue goes */
 };
 
 /* why NULL: it is there. */

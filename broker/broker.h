@@ -109,7 +109,9 @@ struct broker_config {
     int64_t message_max;       /* bytes; a longer publish is refused (ERR_USAGE). 0: 256 MiB */
     const struct clock *clock; /* NULL: the system's */
     const struct log *log;     /* NULL: silent */
-    bool trace;                /* wrap with the decorator of trace.c */
+    bool replies; /* the opener means to wait for results of what it publishes: a broker that can
+                     then has them sent to it */
+    bool trace;   /* wrap with the decorator of trace.c */
 };
 
 /* Opaque, filled by the backend; compared and copied by value. */

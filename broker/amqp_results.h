@@ -1,0 +1,106 @@
+/*
+ * amqp_results.h - results over RabbitMQ: what the files that deal with them share; private to
+ * them.
+ *
+ * Model: every state that a job reaches is one record of the stream celeriac.results, and, when its
+ * sender named a queue, one message to that queue. So there are three ways to a result:
+ *  - amqp_lookup.c reads the stream once for all who ask now, from the time of the oldest id to a
+ *    sync record of its own (what is the result: amqp_verdict.h);
+ *  - amqp_watch.c follows the stream for those who wait, and has it read once for what was there
+ *    before;
+ *  - amqp_replies.c has a queue of its own, named in every task that this broker publishes: who
+ *    waits for what he sent himself reads no stream.
+ * Ownership: struct amqp_results is the broker's, made when first needed. Fork rule: as amqp.h.
+ */
+#ifndef BROKER_AMQP_RESULTS_H
+#define BROKER_AMQP_RESULTS_H
+
+#include "broker/amqp.h"
+#include "broker/amqp_ids.h"
+#include "broker/amqp_reader.h"
+#include "broker/amqp_verdict.h"
+
+/* Documents of the own queue that are kept for a question that may come. */
+#define REPLIES_MAX_BYTES (64u * 1024 * 1024)
+
+/* The ids of one reading of the stream. */
+struct lookup_batch {
+    struct id_table ids;
+    int64_t from_ms; /* wall clock; where it has to begin */
+};
+
+struct amqp_lookups {
+    struct amqp_reader reader;
+    struct lookup_batch now;  /* being read */
+    struct lookup_batch then; /* came too late for it */
+    bool live;
+    uint64_t host;
+    uint64_t nonce; /* of the sync record that ends it */
+};
+
+struct amqp_watches {
+    struct amqp_reader reader; /* runs while somebody waits for what is not ours */
+    struct id_table ids;
+    size_t followed; /* those that the reader is for */
+    bool live;
+};
+
+/* A task that this broker published with its own queue in it. */
+struct reply {
+    struct id_entry entry;
+    struct reply *older, *newer;
+    unsigned epoch; /* of the queue that it answers to; 0: it may have been gone for a while */
+    struct buf doc;
+    bool success;
+};
+
+struct amqp_replies {
+    char queue[UUID_SIZE]; /* "": none is wanted */
+    unsigned epoch;        /* grows when the queue may have been gone: replies may then be lost */
+    bool declaring;
+    bool live; /* somebody consumes it: us */
+    bool lost; /* it was live before */
+    struct id_table ids;
+    struct reply *oldest, *newest;
+    size_t bytes;
+};
+
+struct amqp_results {
+    struct amqp_lookups lookups;
+    struct amqp_watches watches;
+    struct amqp_replies replies;
+};
+
+/* NULL when out of memory. */
+struct amqp_results *results_of(struct amqp_broker *b);
+/* A RESULT event. */
+void results_tell(struct amqp_broker *b, uint64_t tag, struct slice doc);
+
+/* --- amqp_lookup.c --- */
+/* A RESULT event with that tag will say what is stored. */
+int lookup_get(struct amqp_broker *b, uint64_t tag, struct slice id, struct err *e);
+/* watch_looked will be told. */
+int lookup_watched(struct amqp_broker *b, struct slice id, struct err *e);
+/* Begins what was asked, unless something is being read. */
+void lookups_start(struct amqp_broker *b);
+void lookups_release(struct amqp_broker *b);
+
+/* --- amqp_watch.c --- */
+int watch_add(struct amqp_broker *b, uint64_t tag, struct slice id, struct err *e);
+void watch_remove(struct amqp_broker *b, struct slice id);
+void watch_looked(struct amqp_broker *b, struct slice id, const struct amqp_verdict *v);
+/* The own queue brought a document. */
+void watch_replied(struct amqp_broker *b, struct slice id, struct slice doc);
+/* Replies may have been lost: who waits for them follows the stream from now on. */
+void watches_follow_all(struct amqp_broker *b);
+void watches_release(struct amqp_broker *b);
+
+/* --- amqp_replies.c --- */
+/* NULL: not sent by us, or forgotten since. */
+const struct reply *replies_find(const struct amqp_broker *b, struct slice id);
+/* Its document comes to the own queue, or has come. */
+bool replies_complete(const struct amqp_broker *b, const struct reply *r);
+void replies_forget(struct amqp_broker *b, struct slice id);
+void replies_release(struct amqp_broker *b);
+
+#endif
