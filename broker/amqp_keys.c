@@ -146,7 +146,7 @@ struct slice amqp_keys_id(const struct amqp_entry *entry, char room[AMQP_ENTRY_T
 
 static uint8_t queue_for(int64_t life_ms)
 {
-    uint64_t life_s = (uint64_t)life_ms / 1000;
+    uint64_t life_s = life_ms > 0 ? (uint64_t)life_ms / 1000 : 0;
 
     return (uint8_t)(life_s ? 64 - __builtin_clzll(life_s) : 0);
 }
@@ -174,14 +174,14 @@ static void join_queue(struct amqp_keys *t, uint32_t slot)
 }
 
 void amqp_keys_change(struct amqp_keys *t, uint32_t slot, enum amqp_entry_state state,
-                      int64_t now_ms, int64_t life_ms)
+                      int64_t until_ms, int64_t now_ms)
 {
     struct amqp_entry *entry = amqp_keys_at(t, slot);
 
     leave_queue(t, entry);
     entry->state = (uint8_t)state;
-    entry->until_ms = now_ms + life_ms;
-    entry->queue = queue_for(life_ms);
+    entry->until_ms = until_ms;
+    entry->queue = queue_for(until_ms - now_ms);
     join_queue(t, slot);
 }
 

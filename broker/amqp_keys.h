@@ -92,9 +92,9 @@ uint32_t amqp_keys_add(struct amqp_keys *t, const struct amqp_key *key);
 /* Borrowed; stays where it is until it is removed. */
 struct amqp_entry *amqp_keys_at(const struct amqp_keys *t, uint32_t slot);
 
-/* Puts it into a state for life_ms from now_ms on, a log time not before any earlier one. */
+/* Puts it into a state that lasts until until_ms, at log time now_ms. */
 void amqp_keys_change(struct amqp_keys *t, uint32_t slot, enum amqp_entry_state state,
-                      int64_t now_ms, int64_t life_ms);
+                      int64_t until_ms, int64_t now_ms);
 
 /* -1: out of memory; the entry then has no id. */
 int amqp_keys_set_id(struct amqp_keys *t, uint32_t slot, struct slice id);

@@ -22,7 +22,7 @@ struct amqp_ledger {
     bool stamped;     /* begin_ms is known */
     int64_t first;    /* offset of the first record */
     int64_t next;     /* offset after the last one */
-    int64_t hazy;     /* first offset after the first SLACK_MS: those below may be in doubt */
+    
     int64_t begin_ms; /* log time at the beginning */
     int64_t now_ms;   /* log time */
     struct amqp_ledger_stats stats;
@@ -117,8 +117,7 @@ static bool is_witness(const struct amqp_ledger *l, const struct found *f,
         return false;
     if (!f->entry)
         return prev < l->first;
-    return f->entry->doubtful && prev < l->hazy && prev > f->entry->base &&
-           prev != f->entry->offset;
+    return f->entry->doubtful && prev > f->entry->base && prev != f->entry->offset;
 }
 
 /* Compare-and-swap: does the record build on what is? */
@@ -142,11 +141,23 @@ static int64_t superseded(const struct found *f, const struct amqp_claim_record 
     return r->prev == AMQP_RECORD_NONE && f->entry ? f->entry->offset : r->prev;
 }
 
-static int64_t life_ms(const struct amqp_claim_record *r, enum amqp_entry_state state)
+/* Counted from the record's own stamp, so that a record and its copy mean the same time. */
+static int64_t until_ms(const struct amqp_ledger *l, const struct amqp_claim_record *r,
+                        enum amqp_entry_state state)
 {
-    if (state == AMQP_ENTRY_RUNNING)
-        return CLAIM_MS;
-    return state == AMQP_ENTRY_FREE ? 0 : r->window_ms;
+    if (state == AMQP_ENTRY_FREE)
+        return l->now_ms;
+    return r->now_ms + (state == AMQP_ENTRY_RUNNING ? CLAIM_MS : r->window_ms);
+}
+
+/* Whether the record may have been misjudged for lack of what came before the first one. To be
+ * cited by its owner ends the doubt about a state. */
+static bool is_doubtful(const struct amqp_ledger *l, const struct found *f,
+                        const struct amqp_claim_record *r)
+{
+    if (r->prev >= l->first && r->prev == f->owner)
+        return false;
+    return is_hazy(l) || (f->entry && f->entry->doubtful);
 }
 
 /* Puts the key into a new state that the record brings about as of `offset`. */
@@ -154,18 +165,19 @@ static int settle(struct amqp_ledger *l, struct found *f, const struct amqp_clai
                   enum amqp_entry_state state, int64_t offset)
 {
     int64_t base = superseded(f, r);
+    bool doubtful = is_doubtful(l, f, r);
 
     if (!f->slot)
         f->slot = amqp_keys_add(&l->keys, &r->key);
     if (!f->slot)
         return -1;
     f->entry = amqp_keys_at(&l->keys, f->slot);
-    amqp_keys_change(&l->keys, f->slot, state, l->now_ms, life_ms(r, state));
+    amqp_keys_change(&l->keys, f->slot, state, until_ms(l, r, state), l->now_ms);
     amqp_keys_set_doc(&l->keys, f->slot, slice_make(NULL, 0));
     f->entry->offset = offset;
     f->entry->host = r->host;
     f->entry->base = base;
-    f->entry->doubtful = is_hazy(l) && (r->prev < l->first || r->prev != f->owner);
+    f->entry->doubtful = doubtful;
     return amqp_keys_set_id(&l->keys, f->slot, r->id);
 }
 
@@ -210,12 +222,20 @@ static int on_claim(struct amqp_ledger *l, struct found *f, const struct amqp_cl
     return settle(l, f, r, AMQP_ENTRY_RUNNING, d->offset);
 }
 
+static void hold(struct amqp_ledger *l, const struct found *f, const struct amqp_claim_record *r)
+{
+    int64_t until = until_ms(l, r, AMQP_ENTRY_RUNNING);
+
+    if (until > f->entry->until_ms)
+        amqp_keys_change(&l->keys, f->slot, AMQP_ENTRY_RUNNING, until, l->now_ms);
+}
+
 static int on_held(struct amqp_ledger *l, struct found *f, const struct amqp_claim_record *r,
                    struct amqp_ledger_decision *d)
 {
     d->verdict = AMQP_LEDGER_HELD;
     if (is_running(f) && r->prev == f->owner && r->host == f->entry->host) {
-        amqp_keys_change(&l->keys, f->slot, AMQP_ENTRY_RUNNING, l->now_ms, CLAIM_MS);
+        hold(l, f, r);
         return 0;
     }
     if (r->prev != f->owner && builds_on(l, f, r))
@@ -284,7 +304,7 @@ static bool advance(struct amqp_ledger *l, int64_t offset, struct amqp_ledger_de
         d->gap = true;
     }
     if (!l->started)
-        l->first = l->hazy = offset;
+        l->first = offset;
     l->started = true;
     l->next = offset + 1;
     return true;
@@ -300,8 +320,7 @@ static void advance_time(struct amqp_ledger *l, const struct amqp_claim_record *
         l->begin_ms = l->now_ms;
     if (r->kind != AMQP_CLAIM_SYNC)
         l->stamped = true;
-    if (is_hazy(l))
-        l->hazy = l->next;
+    
 }
 
 int amqp_ledger_apply(struct amqp_ledger *l, int64_t offset, struct slice record, int64_t seen_ms,

@@ -17,8 +17,9 @@
  * offset is the fence number of the run.
  *
  * Time: log time T is the greatest stamp of all records applied so far, this one included. A done
- * key is forgotten when T - T(done) > window_ms; a claim that was not said again (AMQP_CLAIM_HELD)
- * for AMQP_LEDGER_CLAIM_S is forgotten as well. All replicas compute the same T and forget alike. A
+ * key is forgotten when T is more than window_ms after the stamp of its done; a claim that was not
+ * said again (AMQP_CLAIM_HELD) for AMQP_LEDGER_CLAIM_S is forgotten as well. All replicas compute
+ * the same T and forget alike. A
  * publisher stamps with amqp_ledger_stamp (its wall clock, or T when that is ahead), so that a
  * replica that began later catches up with T.
  *

@@ -21,6 +21,7 @@
 #define LAG_MS    60000
 #define RUNS_MAX  1024
 #define WINDOW_MS 1800000
+#define CLAIM_MS  (AMQP_LEDGER_CLAIM_S * (int64_t)1000)
 #define BACK_MS   ((AMQP_LEDGER_CLAIM_S + 2 * (int64_t)AMQP_LEDGER_SLACK_S) * 1000)
 #define BEGIN_MS  1795225702848
 
@@ -111,7 +112,7 @@ static enum amqp_ledger_verdict plain_judge(struct sim *s, int key, int job,
     if (r->kind == AMQP_CLAIM) {
         if (!plain_claim(p, r, job, offset))
             return AMQP_LEDGER_CLAIM_LOST;
-        p->until_ms = s->plain_ms + AMQP_LEDGER_CLAIM_S * (int64_t)1000;
+        p->until_ms = r->now_ms + CLAIM_MS;
         return AMQP_LEDGER_CLAIM_WON;
     }
     owns = p->state == RUNNING && p->owner == r->prev;
@@ -120,10 +121,12 @@ static enum amqp_ledger_verdict plain_judge(struct sim *s, int key, int job,
                : r->kind == AMQP_CLAIM_DONE ? AMQP_LEDGER_DONE_REFUSED
                : r->kind == AMQP_CLAIM_KEEP ? AMQP_LEDGER_KEEP_REFUSED
                                             : AMQP_LEDGER_RELEASE_REFUSED;
-    p->until_ms = s->plain_ms +
-                  (r->kind == AMQP_CLAIM_HELD ? AMQP_LEDGER_CLAIM_S * (int64_t)1000 : r->window_ms);
-    if (r->kind == AMQP_CLAIM_HELD)
+    if (r->kind == AMQP_CLAIM_HELD) {
+        if (p->until_ms < r->now_ms + CLAIM_MS)
+            p->until_ms = r->now_ms + CLAIM_MS;
         return AMQP_LEDGER_HELD;
+    }
+    p->until_ms = r->now_ms + r->window_ms;
     plain_become(p,
                  r->kind == AMQP_CLAIM_DONE   ? DONE
                  : r->kind == AMQP_CLAIM_KEEP ? KEPT
