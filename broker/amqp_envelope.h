@@ -56,8 +56,9 @@ struct amqp_outgoing {
     bool raw;
 };
 
-/* header_max: most bytes of the properties in their frame; 0: what fits a frame of 128 KiB. 0, with
- * `raw` set and e filled when it has to go as it is; -1 with ERR_NOMEM. */
+/* header_max: most bytes of the properties in their frame; 0: what fits a frame of 128 KiB with 4
+ * KiB to spare for headers that are added later. 0, with `raw` set and e filled when it has to go
+ * as it is; -1 with ERR_NOMEM. */
 int amqp_envelope_to_message(struct amqp_outgoing *out, struct slice envelope, size_t header_max,
                              amqp_pool_t *pool, struct err *e);
 

@@ -5,8 +5,9 @@
 
 #include <nettle/base64.h>
 
-/* What a frame of RabbitMQ's default size leaves for the properties. */
-#define HEADER_MAX (131072 - 8 - 12)
+/* What a frame of RabbitMQ's default size leaves for the properties, with room for what is added to
+ * them later: a grave's headers, above all. */
+#define HEADER_MAX (131072 - 8 - 12 - 4096)
 /* A longer id is not told. */
 #define ID_MAX 1024
 

@@ -58,6 +58,33 @@ static void put_queue(char *to, struct slice queue)
     to[queue.len] = '\0';
 }
 
+/* A word of the name that would match other words. */
+static bool has_wildcard(struct slice queue)
+{
+    size_t start = 0;
+
+    for (size_t i = 0; i <= queue.len; i++) {
+        if (i < queue.len && queue.ptr[i] != '.')
+            continue;
+        if (i - start == 1 && (queue.ptr[start] == '*' || queue.ptr[start] == '#'))
+            return true;
+        start = i + 1;
+    }
+    return false;
+}
+
+/* Whether the ladder can end at this queue. */
+static int check_destination(struct slice queue, struct err *e)
+{
+    if (queue.len > 0 && queue.len <= AMQP_LADDER_QUEUE_MAX && !has_wildcard(queue))
+        return 0;
+    return err_set(e, ERR_USAGE,
+                   "the queue \"%.*s\" can not have delayed messages: its name must have 1 to %d "
+                   "bytes and no word \"*\" or \"#\"",
+                   queue.len > 60 ? 60 : (int)queue.len, queue.ptr ? queue.ptr : "",
+                   AMQP_LADDER_QUEUE_MAX);
+}
+
 static int plan_ladder(struct amqp_delay *plan, int64_t delay_ms, struct slice queue, struct err *e)
 {
     int64_t seconds = delay_ms / 1000 + (delay_ms % 1000 > 0);
@@ -66,11 +93,8 @@ static int plan_ladder(struct amqp_delay *plan, int64_t delay_ms, struct slice q
     if (seconds > AMQP_LADDER_MAX_S)
         return err_set(e, ERR_USAGE, "RabbitMQ can keep a message for %d seconds, not for %lld",
                        AMQP_LADDER_MAX_S, (long long)seconds);
-    if (queue.len > AMQP_LADDER_QUEUE_MAX)
-        return err_set(e, ERR_USAGE,
-                       "a delayed message needs a queue whose name has at most %d "
-                       "bytes: \"%.40s...\"",
-                       AMQP_LADDER_QUEUE_MAX, queue.ptr);
+    if (check_destination(queue, e) < 0)
+        return -1;
     while (!(seconds >> highest & 1))
         highest--;
     plan->kind = AMQP_DELAY_LADDER;
@@ -230,29 +254,10 @@ bool amqp_step_topology(struct amqp_declare *d, int n, int step, enum amqp_queue
     return true;
 }
 
-/* A word of the name that would match other words. */
-static bool has_wildcard(struct slice queue)
-{
-    size_t start = 0;
-
-    for (size_t i = 0; i <= queue.len; i++) {
-        if (i < queue.len && queue.ptr[i] != '.')
-            continue;
-        if (i - start == 1 && (queue.ptr[start] == '*' || queue.ptr[start] == '#'))
-            return true;
-        start = i + 1;
-    }
-    return false;
-}
-
 int amqp_ladder_binding(struct amqp_declare *d, struct slice queue, struct err *e)
 {
-    if (queue.len == 0 || queue.len > AMQP_LADDER_QUEUE_MAX || has_wildcard(queue))
-        return err_set(e, ERR_USAGE,
-                       "the queue \"%.*s\" can not have delayed messages: its name must have 1 to "
-                       "%d bytes and no word \"*\" or \"#\"",
-                       queue.len > 60 ? 60 : (int)queue.len, queue.ptr ? queue.ptr : "",
-                       AMQP_LADDER_QUEUE_MAX);
+    if (check_destination(queue, e) < 0)
+        return -1;
     begin(d, AMQP_BIND_QUEUE);
     for (int i = 0; i < LEVELS; i++)
         memcpy(d->key_text + 2 * i, "*.", 2);

@@ -61,7 +61,8 @@ struct amqp_delay {
 };
 
 /* Where to publish a message for `queue` so that it is delivered at not_before_ms, both wall clock.
- * ERR_USAGE: further away than the ladder reaches, or a name that does not fit. */
+ * ERR_USAGE: further away than the ladder reaches, or a name that does not fit or has a word that
+ * means something else in a binding ("*", "#"). */
 int amqp_delay_plan(struct amqp_delay *plan, int64_t not_before_ms, int64_t now_ms,
                     struct slice queue, struct err *e);
 
@@ -101,8 +102,8 @@ struct amqp_declare {
 bool amqp_ladder_topology(struct amqp_declare *d, int n, enum amqp_queue_type type);
 bool amqp_step_topology(struct amqp_declare *d, int n, int step, enum amqp_queue_type type);
 
-/* The binding that a destination needs for the ladder; it must exist. ERR_USAGE: a name that is too
- * long, or has a word that means something else in a binding ("*", "#"). */
+/* The binding that a destination needs for the ladder; it must exist. ERR_USAGE for the names that
+ * amqp_delay_plan refuses. */
 int amqp_ladder_binding(struct amqp_declare *d, struct slice queue, struct err *e);
 
 #endif

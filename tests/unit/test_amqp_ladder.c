@@ -115,7 +115,10 @@ static void what_does_not_fit_is_refused(void **state)
     CHECK_OK(amqp_delay_plan(&p, NOW + 7000 * SECOND, NOW, slice_make(name, 199), &e));
     assert_int_equal(strlen(p.routing_key), 255);
     CHECK_ERR(amqp_delay_plan(&p, NOW + 7000 * SECOND, NOW, slice_make(name, 200), &e), ERR_USAGE,
-              "at most 199");
+              "1 to 199");
+    CHECK_ERR(amqp_delay_plan(&p, NOW + 7000 * SECOND, NOW, slice_of("a.#.b"), &e), ERR_USAGE,
+              "no word");
+    CHECK_OK(amqp_delay_plan(&p, NOW + 2000, NOW, slice_of("a.#.b"), &e));
     CHECK_OK(amqp_ladder_binding(&d, slice_make(name, 199), &e));
     CHECK_ERR(amqp_ladder_binding(&d, slice_make(name, 200), &e), ERR_USAGE, "1 to 199");
     CHECK_ERR(amqp_ladder_binding(&d, slice_of("a.*"), &e), ERR_USAGE, "a.*");
