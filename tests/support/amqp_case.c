@@ -120,10 +120,14 @@ void case_open(struct amqp_case *c, const char *url)
 
     case_init(c, url);
     CHECK_OK(case_dial(c, 0, &dialed, &e));
-    c->link = link_start(dialed.connection, dialed.heartbeat_s, "test", c, &events, clock_system(),
-                         NULL, &e);
-    if (!c->link)
-        fail_msg("link_start: %s", e.text);
+    CHECK_OK(case_start(c, dialed.connection, dialed.heartbeat_s, clock_system(), &e));
+}
+
+int case_start(struct amqp_case *c, amqp_connection_state_t taken, int heartbeat_s,
+               const struct clock *clock, struct err *e)
+{
+    c->link = link_start(taken, heartbeat_s, "test", c, &events, clock, NULL, e);
+    return c->link ? 0 : -1;
 }
 
 void case_close(struct amqp_case *c)

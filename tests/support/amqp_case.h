@@ -36,7 +36,7 @@ struct amqp_case {
     struct err down_why;
     size_t answers;
     int answer_code;
-    int answer_codes; /* all of them added up */
+    int answer_codes;               /* all of them added up */
     amqp_method_number_t answer_id; /* 0: the call failed */
     struct err answer_why;
     uint32_t answer_count; /* of queue.declare-ok, purge-ok, get-ok */
@@ -47,6 +47,9 @@ struct amqp_case {
 /* Parses the URL and, for case_open, dials and starts the link; both fail the test. */
 void case_init(struct amqp_case *c, const char *url);
 void case_open(struct amqp_case *c, const char *url);
+/* Starts the link on a connection that is there; 0, or -1 with the error. */
+int case_start(struct amqp_case *c, amqp_connection_state_t taken, int heartbeat_s,
+               const struct clock *clock, struct err *e);
 void case_close(struct amqp_case *c);
 
 /* 0, or -1 with what dial_take said. */
