@@ -86,6 +86,7 @@ static void step(struct amqp_broker *b)
     reader_tick(b);
     for (int role = 0; role < AMQP_ROLES; role++)
         wire_step(&b->wires[role]);
+    amqp_doctor_tick(b);
     amqp_hand_out(b);
     amqp_out_flush(b);
     acked = amqp_ack_flush(b);
@@ -174,6 +175,7 @@ static void free_broker(struct amqp_broker *b)
     amqp_suspects_release(b);
     amqp_claims_release(b);
     amqp_ask_release(b);
+    amqp_doctor_release(b);
     amqp_out_release(&b->out);
     held_ring_release(&b->held);
     event_queue_release(&b->events);

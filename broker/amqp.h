@@ -18,7 +18,8 @@
  * amqp_held.c the ring of unacknowledged deliveries, amqp_settle.c finish, release, bury,
  * amqp_suspect.c redelivered messages, amqp_results.c, amqp_lookup.c, amqp_watch.c and
  * amqp_replies.c results, amqp_reader.c stream readers,
- * amqp_query.c questions between processes, amqp_ask.c and amqp_dead.c operators, amqp_totals.c.
+ * amqp_query.c questions between processes, amqp_ask.c and amqp_dead.c operators, amqp_totals.c,
+ * amqp_doctor.c.
  * Fork rule: open after fork, one process, one thread beside the dialing ones.
  */
 #ifndef BROKER_AMQP_H
@@ -43,6 +44,7 @@ enum amqp_channel {
     AMQP_CH_WORK = 1, /* consume and acknowledge; publish with confirms; read a stream */
     AMQP_CH_TOPOLOGY, /* declarations: refusals close it */
     AMQP_CH_ASK,      /* what operators ask: passive declares, get, purge */
+    AMQP_CH_DOCTOR,   /* on the publishing connection: refusals close it */
     AMQP_CH_REPLIES,  /* on the reading connection: a client's own reply queue */
     AMQP_CH_READERS   /* on the reading connection: from here on one for each reader */
 };
@@ -123,6 +125,7 @@ struct amqp_broker {
     struct amqp_suspects *suspects; /* owned; amqp_suspect.c */
     struct amqp_asking *asking;     /* owned; amqp_ask.c */
     struct amqp_claims *claims;     /* owned; amqp_claim.c */
+    struct amqp_doctor *doctors;    /* owned; amqp_doctor.c: the first is under way */
 };
 
 static inline struct amqp_broker *amqp_of(struct broker *base)
@@ -228,5 +231,11 @@ void amqp_ask_channel_closed(struct amqp_broker *b);
 void amqp_ask_down(struct amqp_broker *b, const struct err *why);
 void amqp_ask_release(struct amqp_broker *b);
 int amqp_announce(struct broker *base, struct slice json, int64_t ttl_ms, struct err *e);
+
+/* --- amqp_doctor.c, on channel AMQP_CH_DOCTOR of the publishing connection --- */
+int amqp_doctor(struct amqp_broker *b, const struct broker_ask *ask, struct err *e);
+void amqp_doctor_tick(struct amqp_broker *b);
+void amqp_doctor_down(struct amqp_broker *b, const struct err *why);
+void amqp_doctor_release(struct amqp_broker *b);
 
 #endif

@@ -2,8 +2,8 @@
 
 int amqp_ask(struct broker *base, const struct broker_ask *ask, struct err *e)
 {
-    (void)base;
-    (void)ask;
+    if (ask->question == BROKER_ASK_DOCTOR)
+        return amqp_doctor(amqp_of(base), ask, e);
     return err_set(e, ERR_USAGE, "questions are not there on RabbitMQ yet");
 }
 

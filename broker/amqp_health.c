@@ -189,10 +189,6 @@ static void tell_overview(struct health *h, const json_t *overview)
     answer_check(h->out, "cluster", ANSWER_OK, NULL, "%s, RabbitMQ %s, Erlang %s",
                  text(overview, "cluster_name"), text(overview, "rabbitmq_version"),
                  text(overview, "erlang_version"));
-    answer_check(h->out, "consumer_timeout", ANSWER_OK,
-                 "the API does not tell it: 'rabbitmqctl environment | grep consumer_timeout' "
-                 "does; half an hour unless it was set",
-                 "not told");
 }
 
 static void tell_nodes(struct health *h)

@@ -48,7 +48,7 @@ static void on_channel_closed(void *owner, struct amqp_link *l, int channel, int
         topology_channel_closed(&w->topology);
     else if (channel == AMQP_CH_ASK)
         amqp_ask_channel_closed(b);
-    else
+    else if (channel != AMQP_CH_DOCTOR)
         wire_drop(w, why);
 }
 
@@ -95,6 +95,7 @@ static void publish_down(struct amqp_broker *b, const struct err *why)
 {
     amqp_out_down(b);
     amqp_ask_down(b, why);
+    amqp_doctor_down(b, why);
 }
 
 const struct amqp_role_ops amqp_publish_role = {"publish", &publish_events, publish_up,

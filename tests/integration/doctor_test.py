@@ -1,14 +1,17 @@
 #!/usr/bin/python3
 """celeriac doctor on servers and files that are set up well, badly, or not at all. usage: doctor_test.py"""
+import base64
 import json
 import os
 import pathlib
 import sys
 import tempfile
 import unittest
+import urllib.request
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
-from harness import Redis, celeriac  # noqa: E402
+from harness import Redis, celeriac, wait_until  # noqa: E402
+from rabbitmq import RabbitMQ, available  # noqa: E402
 
 
 def examine(url, *args, check=None, env=None):
@@ -111,6 +114,84 @@ class Doctor(unittest.TestCase):
         lines = celeriac("memory:", "doctor", check=7).stdout.splitlines()
         self.assertEqual(lines[0].split(), ["CHECK", "VALUE", "VERDICT", "ADVICE"])
         self.assertGreater(len(lines), 3)
+
+
+@unittest.skipUnless(available(), "no rabbitmq-server")
+class RabbitMq(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        place = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(place.cleanup)
+        cls.server = RabbitMQ(place.name, tls=True, management=True).start()
+        cls.addClassCleanup(cls.server.stop)
+        cls.vhost = cls.server.fresh_vhost()
+        cls.url = cls.server.url_of(cls.vhost)
+        cls.put("queues", "quorum", durable=True, arguments={"x-queue-type": "quorum"})
+        cls.put("queues", "classic", durable=True)
+        cls.put("queues", "short", durable=True, arguments={"x-max-length": 10})
+        cls.put("queues", "brief", durable=False)
+        cls.put("queues", "log", durable=True, arguments={"x-queue-type": "stream"})
+        cls.put("policies", "forget", pattern="^classic$", definition={"message-ttl": 60000})
+
+    @classmethod
+    def put(cls, kind, name, **what):
+        request = urllib.request.Request(f"http://127.0.0.1:{cls.server.facts['api_port']}/api/{kind}/{cls.vhost}/{name}",
+                                         json.dumps(what).encode(), method="PUT")
+        request.add_header("Authorization", "Basic " + base64.b64encode(b"guest:guest").decode())
+        urllib.request.urlopen(request).close()
+
+    def test_what_amqp_tells(self):
+        _, _, rows, _ = examine(self.url, "-Q", "quorum,classic,brief,log,new")
+        self.assertEqual(rows["server"]["verdict"], "ok")
+        self.assertIn("RabbitMQ", rows["server"]["value"])
+        self.assertIn("confirmed first", rows["end of a job"]["value"])
+        kinds = {name: (rows[f"queue {name}"]["value"].split(",")[0], rows[f"queue {name}"]["verdict"])
+                 for name in ("quorum", "classic", "brief", "log", "new")}
+        self.assertEqual(kinds, {"quorum": ("quorum", "ok"), "classic": ("classic", "ok"), "brief": ("type not told", "bad"),
+                                 "log": ("stream", "bad"), "new": ("not declared", "ok")})
+        self.assertIn("--api", rows["management API"]["advice"])
+        self.assertNotIn("new", self.server.ctl("list_queues", "-p", self.vhost, "name").split())
+
+    def test_what_the_api_tells_besides(self):
+        status, verdict, rows, _ = examine(self.url, "-Q", "quorum,short,classic,brief", "--api", self.server.api_url)
+        self.assertEqual((status, verdict), (7, "bad"))
+        self.assertEqual(rows["streams"]["value"], "enabled")
+        self.assertEqual(rows["policies"]["value"], "forget on ^classic$")
+        self.assertEqual(rows["queue quorum"]["verdict"], "ok")
+        self.assertIn("leased", rows["queue quorum"]["value"])
+        self.assertEqual((rows["queue short"]["value"], rows["queue short"]["verdict"]), ("max-length 10", "bad"))
+        self.assertIn("message-ttl", rows["queue classic"]["value"])
+        self.assertEqual(rows["queue brief"]["verdict"], "bad")
+        rows = examine(self.url, env={"CELERIAC_AMQP_API": f"http://127.0.0.1:{self.server.facts['api_port']}"})[2]
+        self.assertEqual(rows["management API"]["verdict"], "ok", "the broker's own login is used on its host")
+
+    def test_an_api_that_is_not_there_is_told_without_its_password(self):
+        status, _, rows, _ = examine(self.url, "--api", "http://guest:hush77@127.0.0.1:1")
+        self.assertEqual((status, rows["management API"]["verdict"]), (7, "warn"))
+        self.assertNotIn("hush77", json.dumps(rows))
+
+    def test_an_alarm(self):
+        self.server.memory_alarm(True)
+        try:
+            wait_until(lambda: examine(self.url, "--api", self.server.api_url)[2].get("memory", {}).get("verdict") == "bad",
+                       "the alarm to be told")
+        finally:
+            self.server.memory_alarm(False)
+
+    def test_tls(self):
+        url = self.server.url_of(self.vhost, scheme="amqps")
+        rows = examine(f"{url}?cacertfile={self.server.facts['ca']}")[2]
+        self.assertEqual(("TLS, verified" in rows["connection"]["value"], rows["connection"]["verdict"]), (True, "ok"))
+        self.assertEqual(examine(url + "?verify=verify_none")[2]["connection"]["verdict"], "warn")
+        status, _, rows, said = examine(url)
+        self.assertNotEqual(status, 0)
+        self.assertIn("certificate", said)
+
+    def test_a_login_that_is_wrong(self):
+        for url in (self.server.url_of(self.vhost, password="hush77"), self.server.url_of("nowhere")):
+            status, verdict, rows, said = examine(url)
+            self.assertEqual((status, verdict), (5, "bad"))
+            self.assertNotIn("hush77", said + json.dumps(rows))
 
 
 if __name__ == "__main__":
