@@ -69,6 +69,65 @@ class Sqlite(unittest.TestCase):
             self.assertIn("/nonexistent/directory", done.stderr)
 
 
+class FullDisk(unittest.TestCase):
+    """The queue file lives on a file system of 8 MB; a ballast file takes what is left of it."""
+
+    def setUp(self):
+        directory = tempfile.TemporaryDirectory(prefix="celeriac-test-")
+        self.addCleanup(directory.cleanup)
+        self.dir = directory.name
+        self.disk = pathlib.Path(self.dir, "disk")
+        self.disk.mkdir()
+        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", self.disk], capture_output=True, text=True)
+        if mounted.returncode != 0:
+            self.skipTest(f"no small file system can be mounted here: {mounted.stderr.splitlines()[0]}")
+        self.addCleanup(subprocess.run, ["umount", "-l", self.disk], check=True)
+        self.url = f"sqlite:{self.disk}/queue.db"
+
+    def fill(self):
+        with open(self.disk / "ballast", "ab", buffering=0) as ballast, self.assertRaises(OSError):
+            while True:
+                ballast.write(b"x" * 4096)
+
+    def free(self):
+        (self.disk / "ballast").unlink()
+
+    def test_jobs_are_kept_and_go_on_when_there_is_space_again(self):
+        worker = add_worker(self, self.url, self.dir, "-c", "1", "--track-started", "-l", "info")
+        running = call(self.url, "sleep", 2)
+        wait_until(lambda: result(self.url, running)["status"] == "STARTED", "the job to run")
+        waiting = call_many(self.url, [{"task": "math.add", "args": [i, 1]} for i in range(20)])
+        delayed = call(self.url, "math.add", 5, 5, countdown=1)
+        self.fill()
+        refused = celeriac(self.url, "call", "text.wordcount", "-a", json.dumps(["word " * 20000]))
+        self.assertNotIn(refused.returncode, (0, 1), refused)
+        self.assertIn("full", refused.stderr)
+        wait_until(lambda: "full" in worker.log(), "the worker to say it")
+        # Several attempts later it has said each outage once (a small write may still have fitted), and everybody lives.
+        time.sleep(3)
+        self.assertIsNone(worker.process.poll())
+        lost, back = worker.log().count("broker lost"), worker.log().count("broker is back")
+        self.assertIn(lost - back, (0, 1), worker.log())
+        self.assertLessEqual(lost, 4, worker.log())
+        self.free()
+        for n, task_id in enumerate(waiting):
+            self.assertEqual(result(self.url, task_id, wait_s=30)["result"], n + 1)
+        self.assertEqual(result(self.url, running, wait_s=30)["status"], "SUCCESS")
+        self.assertEqual(result(self.url, delayed, wait_s=30)["result"], 10)
+        t = wait_until(lambda: (lambda t: t["leased"] == 0 and t)(totals(self.url)), "the last lease")
+        self.assertEqual((t["published"], t["succeeded"], unaccounted(t)), (22, 22, 0), t)
+
+    def test_a_queue_that_cannot_be_made_is_named(self):
+        self.fill()
+        done = celeriac(self.url, "call", "math.add", "-a", "[1, 1]")
+        self.assertIn(done.returncode, (3, 5), done)
+        self.assertIn("queue.db", done.stderr)
+        self.assertIn("full", done.stderr)
+        self.free()
+        self.assertEqual(celeriac(self.url, "call", "math.add", "-a", "[1, 1]").returncode, 0)
+        self.assertEqual(totals(self.url)["waiting"], 1)
+
+
 def envelope(text='[[2, 3], {}, {"callbacks": null, "errbacks": null, "chain": null, "chord": null}]', headers=None, **changes):
     """A message as Celery sends it, with changes; None removes a key."""
     message = {
@@ -236,5 +295,5 @@ class RedisServer(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    chosen = {"sqlite": "Sqlite", "redis": "RedisServer"}[sys.argv.pop(1)]
+    chosen = {"sqlite": ["Sqlite", "FullDisk"], "redis": ["RedisServer"]}[sys.argv.pop(1)]
     unittest.main(defaultTest=None if len(sys.argv) > 1 else chosen, verbosity=2)
