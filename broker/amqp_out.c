@@ -234,8 +234,9 @@ static void add_reply_to(struct amqp_broker *b, const struct amqp_out *out, stru
     amqp_basic_properties_t *p = &m->properties;
     struct topology_wish replies;
 
-    if (!out->spec.replies || m->raw || p->_flags & AMQP_BASIC_REPLY_TO_FLAG ||
-        !(p->_flags & AMQP_BASIC_CORRELATION_ID_FLAG) || !amqp_replies_wish(b, &replies))
+    if (!out->spec.replies || m->raw || !(p->_flags & AMQP_BASIC_CORRELATION_ID_FLAG) ||
+        (p->_flags & AMQP_BASIC_REPLY_TO_FLAG && p->reply_to.len) ||
+        !amqp_replies_wish(b, &replies))
         return;
     p->reply_to = amqp_bytes_of(replies.name);
     p->_flags |= AMQP_BASIC_REPLY_TO_FLAG;

@@ -117,6 +117,7 @@ static struct broker *open_split(const struct uri *jobs_uri, const struct uri *r
     struct broker *results = NULL;
 
     c.result_url = NULL;
+    c.replies = false; /* they are not where the jobs are */
     jobs = open_uri(jobs_uri, &c, e);
     if (!jobs)
         return NULL;

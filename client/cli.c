@@ -26,14 +26,15 @@ const struct opt_row cli_force_rows[] = {
     {.name = NULL},
 };
 
-int cli_open(struct session *s, const struct command_context *ctx, const struct opt_values *v,
-             bool connect_once)
+static int open_session(struct session *s, const struct command_context *ctx,
+                        const struct opt_values *v, bool connect_once, bool replies)
 {
     struct session_config config = {
         .url = opt_text(v, "broker"),
         .result_url = opt_text(v, "result-backend"),
         .timeout_ms = (int64_t)(opt_number(v, "timeout") * 1000),
         .connect_once = connect_once,
+        .replies = replies,
         .log = log_wants(ctx->log, LOG_LEVEL_DEBUG) ? ctx->log : NULL,
     };
     struct err e = ERR_INIT;
@@ -43,6 +44,18 @@ int cli_open(struct session *s, const struct command_context *ctx, const struct 
     if (session_open(s, &config, &e) < 0)
         return command_fail(ctx, &e);
     return EXITCODE_OK;
+}
+
+int cli_open(struct session *s, const struct command_context *ctx, const struct opt_values *v,
+             bool connect_once)
+{
+    return open_session(s, ctx, v, connect_once, false);
+}
+
+int cli_open_for_replies(struct session *s, const struct command_context *ctx,
+                         const struct opt_values *v)
+{
+    return open_session(s, ctx, v, false, true);
 }
 
 json_t *cli_ask(struct session *s, enum broker_question question, const char *queue,

@@ -25,6 +25,9 @@ extern const struct opt_row cli_force_rows[];  /* -f, --force, --yes */
  * who only want to look. Returns the exit status: EXITCODE_OK, or the message is printed. */
 int cli_open(struct session *s, const struct command_context *ctx, const struct opt_values *v,
              bool connect_once);
+/* Likewise, to wait for the results of what is sent. */
+int cli_open_for_replies(struct session *s, const struct command_context *ctx,
+                         const struct opt_values *v);
 
 /* session_ask with the answer parsed: a new reference, or NULL with e. */
 json_t *cli_ask(struct session *s, enum broker_question question, const char *queue,

@@ -59,8 +59,8 @@ struct celeriac *celeriac_open(const char *url, const struct celeriac_options *o
 
     if (options)
         memcpy(&o, options, options->size < sizeof(o) ? options->size : sizeof(o));
-    config =
-        (struct session_config){.url = url, .result_url = o.result_url, .timeout_ms = o.timeout_ms};
+    config = (struct session_config){
+        .url = url, .result_url = o.result_url, .timeout_ms = o.timeout_ms, .replies = true};
     if (!c)
         err_nomem(&e);
     if (!c || session_open(&c->session, &config, &e) < 0) {

@@ -253,7 +253,7 @@ static int call_with(struct command_context *ctx, const struct opt_values *v, co
         return command_usage(ctx, "the task's name is not UTF-8 text");
     if (!bulk && check_object(object, &e) < 0)
         return command_fail(ctx, &e);
-    status = cli_open(&s, ctx, v, false);
+    status = opt_text(v, "wait") ? cli_open_for_replies(&s, ctx, v) : cli_open(&s, ctx, v, false);
     if (status != EXITCODE_OK)
         return status;
     status = bulk ? bulk_send(&s, ctx, object) : send_one(&s, ctx, v, object);

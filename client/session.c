@@ -113,8 +113,10 @@ static int connect_now(struct session *s, struct err *e)
 
 int session_open(struct session *s, const struct session_config *config, struct err *e)
 {
-    struct broker_config broker_config = {
-        .url = config->url, .result_url = config->result_url, .log = config->log};
+    struct broker_config broker_config = {.url = config->url,
+                                          .result_url = config->result_url,
+                                          .replies = config->replies,
+                                          .log = config->log};
 
     *s = (struct session){.clock = clock_system(),
                           .ids = UUID_SOURCE_INIT,

@@ -23,6 +23,7 @@ struct session_config {
     const char *result_url; /* NULL: in the broker */
     int64_t timeout_ms;     /* 0: 10,000 */
     bool connect_once;      /* the first refused connection fails the opening */
+    bool replies;           /* results of what is sent will be waited for (broker.h) */
     const struct log *log;  /* NULL: silent */
 };
 

@@ -411,7 +411,7 @@ int task_call_encode(const struct task_call *call, struct uuid_source *ids, int6
     if (call->id)
         memcpy(o->id, call->id, strlen(call->id) + 1);
     else
-        uuid_next(ids, o->id);
+        uuid_next_at(ids, now_ms, o->id); /* the time helps to find its result */
     status = all_headers(call, &spec.headers, e);
     if (status == 0)
         status = message_encode(&text, &spec, ids, e);
