@@ -106,7 +106,7 @@ static int connect_one(const struct addrinfo *ai, int64_t deadline_ms)
 
 static struct addrinfo *resolve(const struct amqp_host *host, const char *shown, struct err *e)
 {
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG};
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
     struct addrinfo *list = NULL;
     char port[12];
     int status;

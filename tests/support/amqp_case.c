@@ -38,6 +38,8 @@ static void on_confirm(void *owner, struct amqp_link *l, int channel, uint64_t s
     else
         c->nacked++;
     c->last_confirmed = sequence;
+    if (c->on_confirmed)
+        c->on_confirmed(c);
 }
 
 static void on_cancelled(void *owner, struct amqp_link *l, int channel, struct slice tag)
@@ -68,10 +70,11 @@ static void on_channel_closed(void *owner, struct amqp_link *l, int channel, int
     struct amqp_case *c = owner;
 
     (void)l;
-    (void)channel;
     c->channels_closed++;
     c->closed_code = code;
     c->closed_why = *why;
+    if (c->on_closed)
+        c->on_closed(c, channel);
 }
 
 static void on_down(void *owner, struct amqp_link *l, const struct err *why)

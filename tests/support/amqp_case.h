@@ -2,7 +2,7 @@
  * amqp_case.h - a link under test: dials, pumps, remembers what the link said.
  *
  * Model: everything waits on a condition with a deadline (CASE_LIMIT_MS); the last and the number
- * of each event are kept. A hook sees each delivery. longest_pump_ms is the longest single
+ * of each event are kept. Hooks may act on some. longest_pump_ms is the longest single
  * link_pump, the thing that must stay short whatever the broker does. Fork rule: one process uses
  * it.
  */
@@ -20,6 +20,8 @@ struct amqp_case {
     struct amqp_link *link;
     size_t delivered, bytes, acked_from;
     void (*on_delivered)(struct amqp_case *c, const struct amqp_incoming *in);
+    void (*on_confirmed)(struct amqp_case *c);
+    void (*on_closed)(struct amqp_case *c, int channel);
     bool ack; /* every delivery at once */
     size_t confirmed, nacked;
     uint64_t last_confirmed;

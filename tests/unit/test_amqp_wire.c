@@ -442,6 +442,80 @@ static void confirms_out_of_order(void **state)
     peer_close(&p);
 }
 
+/* Three for each that is confirmed, so that the ring grows while it is walked. */
+static void publish_three(struct amqp_case *c)
+{
+    for (int i = 0; i < 3 && c->confirmed < 1000; i++)
+        case_publish(c, 1, "q", true, slice_of(""));
+}
+
+static void publishing_while_confirmed(void **state)
+{
+    static const amqp_confirm_select_ok_t ok = {0};
+    amqp_basic_ack_t ack = {.multiple = 1};
+    struct amqp_piece piece;
+    struct peer p;
+    struct err e;
+
+    (void)state;
+    peer_open(&p);
+    p.seen.on_confirmed = publish_three;
+    CHECK_OK(link_confirm_select(p.seen.link, 1, &e));
+    peer_say(&p, 1, AMQP_CONFIRM_SELECT_OK_METHOD, &ok);
+    assert_int_equal(case_publish(&p.seen, 1, "q", true, slice_of("")), 1);
+    for (ack.delivery_tag = 1; p.seen.confirmed < 1000; ack.delivery_tag *= 2) {
+        peer_say(&p, 1, AMQP_BASIC_ACK_METHOD, &ack);
+        peer_turn(&p);
+        while (peer_heard(&p, &piece, NULL, 0))
+            ;
+        assert_int_equal(p.seen.confirmed, ack.delivery_tag);
+    }
+    peer_close(&p);
+}
+
+/* From inside of the callback: the channel is open again and numbers begin at 1. */
+static void open_again(struct amqp_case *c, int channel)
+{
+    struct err e;
+
+    CHECK_OK(link_open_channel(c->link, channel, &e));
+    CHECK_OK(link_confirm_select(c->link, channel, &e));
+    assert_int_equal(case_publish(c, channel, "q", true, slice_of("again")), 1);
+}
+
+static void a_channel_opens_again_in_its_callback(void **state)
+{
+    static const amqp_channel_open_ok_t opened = {{0, NULL}};
+    static const amqp_confirm_select_ok_t ok = {0};
+    amqp_channel_close_t bye = {.reply_code = 406,
+                                .reply_text = amqp_cstring_bytes("PRECONDITION_FAILED - x"),
+                                .class_id = 60,
+                                .method_id = 80};
+    amqp_basic_ack_t ack = {.delivery_tag = 1};
+    struct peer p;
+    struct err e;
+
+    (void)state;
+    peer_open(&p);
+    p.seen.on_closed = open_again;
+    CHECK_OK(link_confirm_select(p.seen.link, 1, &e));
+    for (int i = 0; i < 5; i++)
+        case_publish(&p.seen, 1, "q", true, slice_of(""));
+    peer_deliver(&p, 1); /* a message that never ends */
+    peer_say(&p, 1, AMQP_CHANNEL_CLOSE_METHOD, &bye);
+    peer_say(&p, 1, AMQP_CHANNEL_OPEN_OK_METHOD, &opened);
+    peer_say(&p, 1, AMQP_CONFIRM_SELECT_OK_METHOD, &ok);
+    peer_say(&p, 1, AMQP_BASIC_ACK_METHOD, &ack);
+    peer_message(&p, 1, "x");
+    peer_turn(&p);
+    assert_int_equal(p.seen.channels_closed, 1);
+    assert_int_equal(p.seen.closed_code, 406);
+    assert_int_equal(p.seen.confirmed, 1);
+    assert_int_equal(p.seen.delivered, 1);
+    assert_int_equal(p.seen.down, 0);
+    peer_close(&p);
+}
+
 /* A full socket takes what it can; every frame goes out whole and in order. */
 static void partial_sends_keep_frames_whole(void **state)
 {
@@ -518,6 +592,8 @@ int main(void)
         cmocka_unit_test(headers_that_nest_or_lie_are_marked),
         cmocka_unit_test(questions_of_the_server_are_answered),
         cmocka_unit_test(confirms_out_of_order),
+        cmocka_unit_test(publishing_while_confirmed),
+        cmocka_unit_test(a_channel_opens_again_in_its_callback),
         cmocka_unit_test(partial_sends_keep_frames_whole),
         cmocka_unit_test(what_does_not_fit_is_not_begun),
     };
