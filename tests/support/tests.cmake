@@ -79,7 +79,7 @@ function(celeriac_script_test label name)
     endif()
 endfunction()
 
-# celeriac_fuzz_test(name sources... [LIBS libraries...] [SEEDS folder])
+# celeriac_fuzz_test(name sources... [LIBS libraries...] [SEEDS folders...])
 # A libFuzzer program, built only with CELERIAC_FUZZ and run for CELERIAC_FUZZ_SECONDS; new inputs go
 # to a folder of the build tree, the seeds stay as they are.
 set(CELERIAC_FUZZ_SECONDS 20 CACHE STRING "How long a fuzz target runs as a test")
@@ -88,7 +88,7 @@ function(celeriac_fuzz_test name)
     if(NOT CELERIAC_FUZZ)
         return()
     endif()
-    cmake_parse_arguments(ARG "" "SEEDS" "LIBS" ${ARGN})
+    cmake_parse_arguments(ARG "" "" "LIBS;SEEDS" ${ARGN})
     set(corpus ${CMAKE_CURRENT_BINARY_DIR}/${name}.corpus)
     file(MAKE_DIRECTORY ${corpus})
     add_executable(${name} ${ARG_UNPARSED_ARGUMENTS})
