@@ -42,6 +42,11 @@ static const struct backend backends[] = {
      .rabbitmq = true,
      .lacks = LACKS_LEASES | LACKS_PRIORITY | LACKS_ATOMIC_FINISH | LACKS_DELAY_VIEW |
               LACKS_LASTING_NODES},
+    {.name = "redis-db",
+     .url = "redis+socket://%s/redis.sock",
+     .result_url = "redis+socket://%s/redis.sock?virtual_host=1",
+     .durable = true,
+     .redis = true},
     {.name = "trace", .url = "memory:%s", .result_url = "", .fake_clock = true, .trace = true},
     {.name = "split", .url = "memory:%s", .result_url = "memory:results-%s", .fake_clock = true},
 };
@@ -93,7 +98,7 @@ static struct contract_env *env_new(const struct backend *backend)
 #pragma GCC diagnostic pop
     clock_fake_init(&env->fake, 1795000000000);
     env->clock = backend->fake_clock ? &env->fake.base : clock_system();
-    env->split = backend->result_url[0] != '\0';
+    env->split = backend->result_url[0] != '\0' && !backend->redis; /* two databases are one step */
     if (backend->redis)
         start_redis(env);
     if (backend->rabbitmq && rabbitmq_fresh_url(env->url, sizeof(env->url)) != 0)
@@ -182,7 +187,9 @@ int main(int argc, char **argv)
     size_t n;
 
     if (!backend) {
-        fputs("usage: contract memory|sqlite|redis|amqp|trace|split [PART OF A CASE'S NAME]\n", stderr);
+        fputs("usage: contract memory|sqlite|redis|redis-db|amqp|trace|split [PART OF A CASE'S "
+              "NAME]\n",
+              stderr);
         return 2;
     }
     n = add_tests(backend, argc > 2 ? argv[2] : NULL, slots, tests);

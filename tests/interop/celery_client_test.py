@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """A Celery client and our worker, over Redis. usage: celery_client_test.py [unittest arguments]"""
 import datetime
+import json
 import os
 import pathlib
 import unittest
@@ -101,6 +102,29 @@ class Client(CeleryCase):
         broken = celery.chain(self.add.s(1, "x"), mul.s(10)).apply_async()
         with self.assertRaises(TypeError):
             broken.get(**GET)
+
+    def test_dedup(self):
+        once = {"headers": {"celeriac_dedup": {"key": "report 7", "window": 60}}}
+        first = self.app.send_task("sleep", (0.6,), **once)
+        wait_until(lambda: first.state == "STARTED", "the first to run")
+        link = self.app.signature("math.mul", (10,)).set(task_id=str(uuid.uuid4()))
+        linked = self.app.send_task("sleep", (0.6,), link=link, **once)
+        chained = celery.chain(self.app.signature("sleep", (0.6,)).set(**once), self.app.signature("math.add", (1,))).apply_async()
+        self.assertEqual((first.get(**GET), linked.get(**GET), chained.get(**GET)), (0.6, 0.6, 1.6))
+        self.assertEqual(self.app.AsyncResult(link.options["task_id"]).get(**GET), 6)
+        self.assertEqual([child.id for child in linked.children], [link.options["task_id"]])
+        told = json.loads(self.redis.get(f"celery-task-meta-{linked.id}"))
+        self.assertEqual((told["celeriac"], told["task_id"]), ({"duplicate_of": first.id}, linked.id))
+        self.assertEqual(self.end_balanced(5)["duplicates"], 2)
+
+    def test_dedup_of_one_message_sent_twice(self):
+        task_id = str(uuid.uuid4())
+        for _ in range(2):
+            self.app.send_task("sleep", (0.6,), task_id=task_id, headers={"celeriac_dedup": {"key": task_id, "window": 60}})
+        self.assertEqual(self.app.AsyncResult(task_id).get(**GET), 0.6)
+        wait_until(lambda: totals(self.url)["succeeded"] == 2, "the second message")
+        self.assertNotIn("duplicate_of", json.loads(self.redis.get(f"celery-task-meta-{task_id}"))["celeriac"])
+        self.assertEqual(self.end_balanced(2)["duplicates"], 1)
 
     def test_ignore_result(self):
         result = self.add.apply_async((1, 2), ignore_result=True)

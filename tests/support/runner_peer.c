@@ -119,6 +119,23 @@ void peer_run(struct runner_peer *p, const struct message_spec *spec, bool alone
     buf_release(&envelope);
 }
 
+void peer_repeat(struct runner_peer *p, const struct message_spec *spec, const char *first,
+                 const char *document)
+{
+    struct channel_run run = {.delivered_us = isotime_now_us(),
+                              .attempt = 1,
+                              .first_id = slice_of(first),
+                              .first = slice_of(document)};
+    struct buf envelope = BUF_INIT;
+    struct err e = ERR_INIT;
+
+    CHECK_OK(message_encode(&envelope, spec, &p->ids, &e));
+    run.envelope = buf_slice(&envelope);
+    channel_put_run(&p->jobs, ++p->last_job, &run);
+    assert_int_equal(frame_flush(&p->jobs, &e), FRAME_OK);
+    buf_release(&envelope);
+}
+
 static struct frame take_from(struct frame_link *link, enum channel_type type)
 {
     struct err e = ERR_INIT;

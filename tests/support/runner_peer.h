@@ -44,6 +44,10 @@ struct message_spec peer_spec(struct runner_peer *p, const char *task, json_t *a
 void peer_run_envelope(struct runner_peer *p, struct slice envelope, bool alone);
 void peer_run(struct runner_peer *p, const struct message_spec *spec, bool alone);
 
+/* The same for a duplicate: not to be run, the document of `first` stands for it. */
+void peer_repeat(struct runner_peer *p, const struct message_spec *spec, const char *first,
+                 const char *document);
+
 /* The next frame, which must have this type. */
 struct frame peer_take(struct runner_peer *p, enum channel_type type);
 /* The next frame, which must be the verdict of this job. */

@@ -516,6 +516,63 @@ static void calls_back(void **state)
 }
 
 /* As a Celery worker: the task runs, and then its result is a failure. */
+static struct channel_verdict repeat(struct runner_peer *p, json_t *embed, const char *document,
+                                     json_t **doc)
+{
+    /* It would exit if it were run. */
+    struct message_spec spec = peer_spec(p, "fail", NULL, NULL);
+    struct channel_verdict v;
+
+    spec.embed = embed;
+    peer_repeat(p, &spec, "the-first", document);
+    v = peer_verdict(p, p->last_job);
+    *doc = peer_document(&v);
+    return v;
+}
+
+/* The duplicate of a success: not run, but all that follows from a success follows. */
+static void repeats_a_success(void **state)
+{
+    static const char *const nothing[] = {NULL, "{\"status\": \"FAILURE\", \"result\": 5}",
+                                          "{\"status\": \"SUCCESS\""};
+    json_t *embed = json_pack("{s:[{s:s, s:[i], s:{}, s:{}}]}", "callbacks", "task", "math.add",
+                              "args", 1, "kwargs", "options");
+    struct runner_peer p;
+    struct channel_verdict v;
+    struct channel_followup f;
+    struct message m;
+    json_t *doc;
+
+    (void)state;
+    begin(&p);
+    v = repeat(&p, embed, "{\"status\": \"SUCCESS\", \"result\": [6]}", &doc);
+    assert_int_equal(v.outcome, CHANNEL_SUCCESS);
+    assert_int_equal(v.followups_len, 1);
+    peer_followup(&v.followups, &f, &m);
+    assert_string_equal(m.task, "math.add");
+    message_release(&m);
+    check_member(doc, "status", "\"SUCCESS\"");
+    check_member(doc, "result", "[6]");
+    check_member(doc, "celeriac", "{\"duplicate_of\": \"the-first\"}");
+    assert_string_equal(json_string_value(json_object_get(doc, "task_id")), p.id);
+    json_decref(doc);
+    json_decref(embed);
+    for (size_t i = 0; i < sizeof(nothing) / sizeof(nothing[0]); i++) {
+        v = repeat(&p, NULL, nothing[i], &doc);
+        assert_int_equal(v.outcome, CHANNEL_SUCCESS);
+        check_member(doc, "result", "null");
+        json_decref(doc);
+    }
+    /* A callback that cannot be sent is a FAILURE as after a run, and that is its own. */
+    embed = json_pack("{s:[{s:s, s:[]}]}", "callbacks", "task", "math.add", "kwargs");
+    v = repeat(&p, embed, "{\"status\": \"SUCCESS\", \"result\": [6]}", &doc);
+    assert_int_equal(v.outcome, CHANNEL_FAILURE);
+    assert_null(json_object_get(json_object_get(doc, "celeriac"), "duplicate_of"));
+    json_decref(doc);
+    json_decref(embed);
+    end(&p);
+}
+
 static void fails_when_callbacks_make_no_sense(void **state)
 {
     static const struct {
@@ -767,6 +824,7 @@ int main(void)
         cmocka_unit_test(goes_on_with_the_chain),
         cmocka_unit_test(hands_stamps_on),
         cmocka_unit_test(calls_back),
+        cmocka_unit_test(repeats_a_success),
         cmocka_unit_test(fails_when_callbacks_make_no_sense),
         cmocka_unit_test(spawns_with_the_verdict),
         cmocka_unit_test(sends_at_once),

@@ -130,6 +130,41 @@ static void a_dedup_key_travels_as_a_header(void **state)
     outgoing_release(&o);
 }
 
+static void a_program_gives_a_key_in_its_options(void **state)
+{
+    struct celeriac_task_options how = CELERIAC_TASK_OPTIONS_INIT;
+    struct uuid_source ids = UUID_SOURCE_INIT;
+    struct outgoing o = {.id = ""};
+    struct task_call call;
+    struct message m;
+
+    (void)state;
+    how.dedup_key = "order 7";
+    how.dedup_window_s = 60;
+    CHECK_OK(task_call_from_options(&call, "t", &how, &e));
+    CHECK_OK(task_call_encode(&call, &ids, NOW_MS, &o, &e));
+    CHECK_OK(message_parse(&m, slice_make(o.envelope, o.envelope_len), &e));
+    assert_true(slice_is(m.dedup_key, "order 7"));
+    assert_int_equal(m.dedup_window_ms, 60000);
+    message_release(&m);
+    outgoing_release(&o);
+    task_call_release(&call);
+    how.dedup_window_s = -1;
+    CHECK_ERR(task_call_from_options(&call, "t", &how, &e), ERR_USAGE, "\"window\"");
+    how.dedup_window_s = 0;
+    how.dedup_key = "caf\xe9";
+    CHECK_OK(task_call_from_options(&call, "t", &how, &e));
+    CHECK_ERR(task_call_encode(&call, &ids, NOW_MS, &o, &e), ERR_USAGE, "not UTF-8");
+    outgoing_release(&o);
+    task_call_release(&call);
+    /* A program built before the option has a shorter structure. */
+    how.size = offsetof(struct celeriac_task_options, dedup_key);
+    how.dedup_key = "must not be read";
+    CHECK_OK(task_call_from_options(&call, "t", &how, &e));
+    assert_null(call.dedup);
+    task_call_release(&call);
+}
+
 static void fills_in_what_is_not_said(void **state)
 {
     struct outgoing o = encoded("{\"task\": \"t\", \"id\": null, \"queue\": null}");
@@ -192,6 +227,7 @@ int main(void)
         cmocka_unit_test(names_what_is_wrong),
         cmocka_unit_test(encodes_every_member),
         cmocka_unit_test(a_dedup_key_travels_as_a_header),
+        cmocka_unit_test(a_program_gives_a_key_in_its_options),
         cmocka_unit_test(fills_in_what_is_not_said),
         cmocka_unit_test(takes_times_as_text),
         cmocka_unit_test(survives_a_broken_pipe),
