@@ -186,24 +186,37 @@ static struct slice next_host(struct slice *list)
     return first;
 }
 
+/* One more host, empty; NULL: no memory. */
+static struct uri_host *push_host(struct uri *uri, struct err *e)
+{
+    struct uri_host *more = realloc(uri->more, (uri->more_len + 1) * sizeof(*more));
+
+    if (!more) {
+        err_nomem(e);
+        return NULL;
+    }
+    uri->more = more;
+    more[uri->more_len] = (struct uri_host){NULL, 0};
+    return &more[uri->more_len++];
+}
+
+static bool takes_several(const struct scheme *scheme)
+{
+    return strncmp(scheme->name, "amqp", 4) == 0;
+}
+
 static int parse_hosts(struct uri *uri, struct slice list, const struct scheme *scheme,
                        struct err *e)
 {
-    bool several = strncmp(scheme->name, "amqp", 4) == 0;
-
-    if (!several || !memchr(list.ptr, ',', list.len))
+    if (!takes_several(scheme) || !memchr(list.ptr, ',', list.len))
         return parse_host(uri, &uri->host, &uri->port, list, scheme, e);
     if (parse_host(uri, &uri->host, &uri->port, next_host(&list), scheme, e) < 0)
         return -1;
     while (list.len) {
-        struct uri_host *more = realloc(uri->more, (uri->more_len + 1) * sizeof(*more));
-        struct uri_host *host;
+        struct uri_host *host = push_host(uri, e);
 
-        if (!more)
-            return err_nomem(e);
-        uri->more = more;
-        host = &more[uri->more_len++];
-        *host = (struct uri_host){NULL, 0};
+        if (!host)
+            return -1;
         if (parse_host(uri, &host->name, &host->port, next_host(&list), scheme, e) < 0)
             return -1;
         if (!host->name)
@@ -281,7 +294,7 @@ static int unknown_scheme(const struct uri *uri, const char *scheme, struct err 
                    uri->masked, scheme);
 }
 
-static int parse(struct uri *uri, const char *text, struct err *e)
+static int parse_one(struct uri *uri, const char *text, struct err *e)
 {
     const struct scheme *scheme;
 
@@ -299,6 +312,66 @@ static int parse(struct uri *uri, const char *text, struct err *e)
         return unknown_scheme(uri, uri->scheme, e);
     return scheme->form == PLAIN ? parse_plain(uri, text, scheme, e)
                                  : parse_network(uri, text, scheme, e);
+}
+
+static bool same_text(const char *a, const char *b)
+{
+    return a && b ? strcmp(a, b) == 0 : a == b;
+}
+
+/* Takes the host of one more URL of a list. */
+static int merge(struct uri *uri, struct uri *other, struct err *e)
+{
+    struct uri_host *host;
+
+    if (!same_text(uri->scheme, other->scheme) || !same_text(uri->user, other->user) ||
+        !same_text(uri->password, other->password) || !same_text(uri->path, other->path) ||
+        !same_text(uri->query, other->query) || other->more_len || !other->host)
+        return wrong(uri, "the URLs of a list may differ only in host and port",
+                     "amqp://user:password@host1,host2:5673/vhost", e);
+    host = push_host(uri, e);
+    if (!host)
+        return -1;
+    *host = (struct uri_host){other->host, other->port};
+    other->host = NULL;
+    return 0;
+}
+
+/* Where the next URL of a list begins, or NULL. */
+static const char *next_url(const char *text)
+{
+    const char *plain = strstr(text, ";amqp://"), *tls = strstr(text, ";amqps://");
+
+    return plain && (!tls || plain < tls) ? plain : tls;
+}
+
+static int parse_member(struct uri *uri, const char *text, size_t len, struct err *e)
+{
+    struct uri other = {0};
+    bool first = !uri->scheme;
+    char *one = strndup(text, len);
+    int status = one ? parse_one(first ? uri : &other, one, e) : err_nomem(e);
+
+    if (status == 0 && !first)
+        status = merge(uri, &other, e);
+    uri_release(&other);
+    free(one);
+    return status;
+}
+
+static int parse(struct uri *uri, const char *text, struct err *e)
+{
+    bool list = strncmp(text, "amqp", 4) == 0;
+
+    for (;;) {
+        const char *next = list ? next_url(text) : NULL;
+
+        if (parse_member(uri, text, next ? (size_t)(next - text) : strlen(text), e) < 0)
+            return -1;
+        if (!next)
+            return 0;
+        text = next + 1;
+    }
 }
 
 int uri_parse(struct uri *uri, const char *text, struct err *e)

@@ -5,7 +5,8 @@
  * redis+socket://[[user]:password@]/path?virtual_host=db, sqlite:PATH and sqlite://PATH (what
  * follows is the path as written, three slashes begin an absolute one), memory:[name],
  * amqp://[[user][:password]@]host[:port][,host[:port]...][/vhost], amqps://..., disabled:// (result
- * backend that stores nothing). Invariant: user name and password are
+ * backend that stores nothing). Celery's list amqp://...;amqp://... is one URL with several hosts,
+ * so its members differ in nothing else. Invariant: user name and password are
  * percent-decoded here and shown nowhere: uri_masked is what logs get. Fork rule: a value; the
  * strings are owned by the struct.
  */

@@ -63,6 +63,8 @@ static void hosts_and_ports(void **state)
         {"amqp://u:p@[::1]:7//", "[::1]:7/"},
         {"amqp://g:g@h1,h2:5673,[::1]/v", "h1:5672/v h2:5673/v [::1]:5672/v"},
         {"amqps://g:g@h1:1,h2", "h1:1/ h2:5671/"},
+        {"amqp://g:g@h1/v;amqp://g:g@h2:7/v;amqp://g:g@[::1]/v", "h1:5672/v h2:7/v [::1]:5672/v"},
+        {"amqp://h/v;w", "h:5672/v;w"},
     };
     struct err e = ERR_INIT;
     char text[200], one[100];
@@ -171,6 +173,11 @@ static void errors_name_the_cause(void **state)
         {"amqp://:secret@h1,,h2", "no name"},
         {"amqp://:secret@h1,:5", "no name"},
         {"amqp://:secret@h1,h2:x", "port"},
+        {"amqp://:secret@h1;amqp://:secret@h2/v", "only in host and port"},
+        {"amqp://:secret@h1;amqp://:secret1@h2", "only in host and port"},
+        {"amqp://:secret@h1;amqps://:secret@h2", "only in host and port"},
+        {"amqp://:secret@h1;amqp://:secret@h2,h3", "only in host and port"},
+        {"amqp://:secret@h1;amqp://:secret@h2:x", "port"},
     };
     struct err e = ERR_INIT;
 
