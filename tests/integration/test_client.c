@@ -1,4 +1,5 @@
-/* The client library with a worker of one thread at the other end; argv[1]: sqlite or redis. */
+/* The client library with a worker of one thread at the other end; argv[1]: sqlite, redis
+ * or amqp. */
 #include "tests/support/check.h"
 
 #include "broker/broker.h"
@@ -479,15 +480,18 @@ static void tells_a_hang_and_sends_again(void **state)
 
 #define ON_FILE(f)   cmocka_unit_test_setup_teardown(f, place_make_file, place_remove_file)
 #define ON_SERVER(f) cmocka_unit_test_setup_teardown(f, place_make_server, place_remove_server)
+#define ON_AMQP(f)   cmocka_unit_test_setup_teardown(f, place_make_amqp, place_remove_amqp)
+/* Over RabbitMQ each client knows only the ids that it sent itself: no sends_an_id_once. */
 #define EVERYWHERE(ON)                                                                             \
     ON(sends_and_waits), ON(forgets_a_result), ON(tells_failures), ON(sends_and_awaits_many),      \
-        ON(awaits_an_id_given_twice), ON(stops_waiting_when_told), ON(sends_an_id_once),           \
-        ON(refuses_wrong_json), ON(refuses_wrong_options),                                         \
-        ON(takes_shorter_options_of_older_programs), ON(serves_threads_with_a_client_each)
+        ON(awaits_an_id_given_twice), ON(stops_waiting_when_told), ON(refuses_wrong_json),         \
+        ON(refuses_wrong_options), ON(takes_shorter_options_of_older_programs),                    \
+        ON(serves_threads_with_a_client_each)
 
 static int run_on_file(void)
 {
-    const struct CMUnitTest tests[] = {EVERYWHERE(ON_FILE), ON_FILE(refuses_bad_places)};
+    const struct CMUnitTest tests[] = {EVERYWHERE(ON_FILE), ON_FILE(sends_an_id_once),
+                                       ON_FILE(refuses_bad_places)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
@@ -496,6 +500,7 @@ static int run_on_server(void)
 {
     const struct CMUnitTest tests[] = {
         EVERYWHERE(ON_SERVER),
+        ON_SERVER(sends_an_id_once),
         ON_SERVER(fails_when_nobody_listens),
         ON_SERVER(sends_over_a_restart),
         ON_SERVER(waits_over_a_restart),
@@ -505,10 +510,19 @@ static int run_on_server(void)
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
 
+static int run_on_amqp(void)
+{
+    const struct CMUnitTest tests[] = {EVERYWHERE(ON_AMQP)};
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
+
 int main(int argc, char **argv)
 {
     struct redis_server probe;
 
+    if (argc > 1 && strcmp(argv[1], "amqp") == 0)
+        return run_on_amqp();
     if (argc < 2 || strcmp(argv[1], "redis") != 0)
         return run_on_file();
     if (redis_server_init(&probe) < 0)

@@ -1,4 +1,5 @@
 #include "tests/support/place.h"
+#include "tests/support/rabbitmq_server.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -53,5 +54,22 @@ int place_remove_server(void **state)
 
     redis_server_release(&p->redis);
     free(p);
+    return 0;
+}
+
+int place_make_amqp(void **state)
+{
+    struct place *p = calloc(1, sizeof(*p));
+
+    if (!p || rabbitmq_fresh_url(p->amqp_url, sizeof(p->amqp_url)) != 0)
+        return -1;
+    p->url = p->amqp_url;
+    *state = p;
+    return 0;
+}
+
+int place_remove_amqp(void **state)
+{
+    free(*state);
     return 0;
 }
