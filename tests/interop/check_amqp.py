@@ -29,6 +29,8 @@ if not URL:
     sys.exit(77)
 
 OURS = {"celeriac_sent_ms"}
+# What Celery sends since 5.3; its workers take the names that we leave out for none and 0.
+NEWER = {"replaced_task_nesting", "stamped_headers", "stamps"}
 DEADLINE_S = 60
 EXCHANGE, QUEUE, BIND_QUEUE, BIND_EXCHANGE = range(4)
 app = celery.Celery("t", broker=URL, set_as_current=False)
@@ -85,6 +87,7 @@ class AmqpCase(unittest.TestCase):
         self.kombu.connect()
         self.addCleanup(self.kombu.release)
         self.channel = self.kombu.default_channel
+        self.server = int(self.kombu.connection.server_properties["version"].split(".")[0])
         self.queue = "q." + uuid.uuid4().hex[:8]
         self.channel.queue_declare(self.queue, durable=True, auto_delete=False)
 
@@ -118,6 +121,9 @@ class Messages(AmqpCase):
     def test_celery_to_us_and_back(self):
         """What Celery sent comes out again with the same bytes, frame and body, after it was an envelope of ours."""
         for name, options in self.CALLS.items():
+            if "headers" in options and self.server >= 4:
+                # It delivers each 64-bit number as a signed "l", which py-amqp reads unsigned and writes as "L".
+                options = {**options, "headers": {k: v for k, v in options["headers"].items() if k != "big"}}
             with self.subTest(name):
                 result, message = self.celery_sends(**options)
                 envelope = to_us(message, self.queue)
@@ -178,6 +184,7 @@ class Messages(AmqpCase):
             other.setdefault("priority", 0)  # Celery before 5.3 sends none
             self.assertEqual(set(mine), set(other))
             self.assertLessEqual({name for name in other if mine[name] != other[name]}, {"reply_to", "expiration"})
+            headers = {name: value for name, value in headers.items() if name not in NEWER}
             self.assertEqual([name for name in my_headers if name not in OURS], list(headers))
             self.assertLessEqual({name for name, value in headers.items() if my_headers[name] != value},
                                  {"origin", "expires", "timelimit"})
