@@ -344,6 +344,22 @@ static void tls_and_plain_do_not_mix(void **state)
     check_refused(url, ERR_RECONNECT, "amqps://");
 }
 
+/* The last case: nothing is left to log into. */
+static void a_killed_broker_is_noticed(void **state)
+{
+    struct amqp_case c;
+
+    (void)state;
+    open_publisher(&c, offered("CELERIAC_TEST_AMQP_URL"));
+    publish_some(&c, 10);
+    broker_signal(SIGKILL);
+    publish_some(&c, 10);
+    CASE_UNTIL(&c, c.down == 1);
+    assert_int_equal(c.down_why.code, ERR_RECONNECT);
+    case_close(&c);
+    check_refused(offered("CELERIAC_TEST_AMQP_URL"), ERR_RECONNECT, "refused");
+}
+
 /* The next case must find a broker that runs. */
 static int let_it_run(void **state)
 {
@@ -371,6 +387,7 @@ int main(void)
         cmocka_unit_test_teardown(tls_holds_no_pump, let_it_run),
         cmocka_unit_test(tls_trusts_only_what_it_should),
         cmocka_unit_test(tls_and_plain_do_not_mix),
+        cmocka_unit_test(a_killed_broker_is_noticed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
