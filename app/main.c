@@ -1,4 +1,5 @@
 #include "app/command.h"
+#include "broker/json_text.h"
 
 #include <stdio.h>
 
@@ -10,5 +11,6 @@ int main(int argc, char **argv)
         fputs("celeriac: out of memory\n", stderr);
         return EXITCODE_INTERNAL;
     }
+    json_text_watch_memory();
     return app_run(argc - 1, argv + 1, &title);
 }

@@ -44,6 +44,24 @@ static struct slice keep(char **to, struct slice from)
     return kept;
 }
 
+static const struct err no_memory = {ERR_NOMEM, "out of memory"};
+
+/* Keeps what can be kept of an event that there is no memory for. */
+static void push_spare(struct event_queue *q, const struct broker_event *event)
+{
+    struct broker_event spare = *event;
+
+    q->failed = true;
+    if (event->kind == BROKER_DELIVERED || q->spares_len == EVENT_SPARES)
+        return;
+    if (event->data.ptr)
+        spare = (struct broker_event){.kind = BROKER_FAILED, .tag = event->tag};
+    spare.queue = spare.data = spare.id = (struct slice){NULL, 0};
+    if (event->err || spare.kind == BROKER_FAILED)
+        spare.err = &no_memory;
+    q->spares[q->spares_len++] = spare;
+}
+
 void event_queue_push(struct event_queue *q, const struct broker_event *event)
 {
     struct event_node *node =
@@ -51,7 +69,7 @@ void event_queue_push(struct event_queue *q, const struct broker_event *event)
     char *to;
 
     if (!node) {
-        q->failed = true;
+        push_spare(q, event);
         return;
     }
     to = node->text;
@@ -90,6 +108,9 @@ void event_queue_fail(struct event_queue *q, uint64_t tag, const struct err *err
 
 void event_queue_append(struct event_queue *q, struct event_queue *from)
 {
+    for (size_t i = 0; i < from->spares_len && q->spares_len < EVENT_SPARES; i++)
+        q->spares[q->spares_len++] = from->spares[i];
+    from->spares_len = 0;
     if (!from->head)
         return;
     if (q->tail)
@@ -119,5 +140,7 @@ int event_queue_drain(struct event_queue *q, struct broker_event *events, int ma
         node->next = q->given;
         q->given = node;
     }
+    while (n < max && q->spares_len)
+        events[n++] = q->spares[--q->spares_len];
     return n;
 }

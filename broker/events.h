@@ -4,13 +4,17 @@
  * Purpose: backends finish work inside a poll and hand the outcome out later; the contract lends an
  * event's data until the next call. Model: event_queue_push copies what the event points to into
  * one block; event_queue_drain hands out events and frees the blocks of the previous drain.
- * Invariants: order is kept; a failed allocation is remembered and reported by event_queue_failed.
- * Fork rule: none.
+ * Invariants: order is kept, and no outcome is lost when memory is: an event that needs none of its
+ * own (done, refused, up) is kept in a spare place and handed out after the others, one that does
+ * becomes its BROKER_FAILED with ERR_NOMEM. A delivery without its envelope is dropped: its lease
+ * returns by itself. Fork rule: none.
  */
 #ifndef BROKER_EVENTS_H
 #define BROKER_EVENTS_H
 
 #include "broker/broker.h"
+
+#define EVENT_SPARES 32 /* what is more than this without memory is lost all the same */
 
 struct event_node;
 
@@ -19,7 +23,9 @@ struct event_queue {
     struct event_node *tail;
     struct event_node *given; /* handed out by the last drain */
     size_t len;
-    bool failed;
+    struct broker_event spares[EVENT_SPARES]; /* without texts, but for a constant error */
+    size_t spares_len;
+    bool failed; /* some event is not whole: who can undo what it tells does that instead */
 };
 
 void event_queue_init(struct event_queue *q);
@@ -41,7 +47,7 @@ int event_queue_drain(struct event_queue *q, struct broker_event *events, int ma
 
 static inline bool event_queue_empty(const struct event_queue *q)
 {
-    return q->head == NULL;
+    return q->head == NULL && q->spares_len == 0;
 }
 
 #endif

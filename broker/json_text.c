@@ -239,6 +239,29 @@ static size_t count_values(struct slice text)
     return count;
 }
 
+/* True when jansson got no memory since this was last cleared; its hook has no room for a pointer
+ * of ours. */
+static bool *ran_out(void)
+{
+    static _Thread_local bool flag;
+
+    return &flag;
+}
+
+static void *watched_malloc(size_t size)
+{
+    void *memory = malloc(size);
+
+    if (!memory)
+        *ran_out() = true;
+    return memory;
+}
+
+void json_text_watch_memory(void)
+{
+    json_set_alloc_funcs(watched_malloc, free);
+}
+
 json_t *json_text_read(struct slice text, const char *what, struct err *e)
 {
     json_error_t cause;
@@ -248,12 +271,29 @@ json_t *json_text_read(struct slice text, const char *what, struct err *e)
         err_set(e, ERR_DEADLETTER, "%s holds more than %u values", what, JSON_TEXT_VALUES_MAX);
         return NULL;
     }
+    *ran_out() = false;
     value =
         json_loadb(text.ptr ? text.ptr : "", text.len, JSON_ALLOW_NUL | JSON_DECODE_ANY, &cause);
-    if (!value && json_error_code(&cause) == json_error_out_of_memory)
+    if (value && !*ran_out())
+        return value;
+    json_decref(value); /* it may lack a character */
+    /* For most of what it has no memory for, jansson finds no words. */
+    if (*ran_out() || !cause.text[0] || json_error_code(&cause) == json_error_out_of_memory)
         err_nomem(e);
-    else if (!value)
+    else
         err_set(e, ERR_DEADLETTER, "%s is not JSON: %s at byte %d", what, cause.text,
                 cause.position);
-    return value;
+    return NULL;
+}
+
+json_t *json_text_copy(const json_t *value)
+{
+    /* jansson's copy is not const-correct; nothing is changed. */
+    json_t *copy = json_copy((json_t *)(uintptr_t)value);
+
+    if (copy && json_object_size(copy) == json_object_size(value) &&
+        json_array_size(copy) == json_array_size(value))
+        return copy;
+    json_decref(copy);
+    return NULL;
 }

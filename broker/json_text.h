@@ -40,4 +40,14 @@ size_t json_text_utf8(const unsigned char *p, size_t n, uint32_t *code);
  * beyond 64 bits, which Python would take, are refused. */
 json_t *json_text_read(struct slice text, const char *what, struct err *e);
 
+/* A shallow copy of an object or array, or NULL: jansson's own leaves out members that it has no
+ * memory for. */
+json_t *json_text_copy(const json_t *value);
+
+/* jansson 2.14 drops a character of a text silently when it has no memory for it, and calls a
+ * string that it has none for an invalid token. After this call json_text_read knows: ERR_NOMEM. It
+ * sets the process's allocator of jansson, so it is for a program of ours to call, at its start,
+ * not for a library. */
+void json_text_watch_memory(void);
+
 #endif

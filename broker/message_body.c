@@ -64,6 +64,8 @@ static int inflate_all(z_stream *z, struct buf *out, struct err *e)
     }
     if (status == Z_STREAM_END && z->avail_in == 0)
         return 0;
+    if (status == Z_MEM_ERROR)
+        return err_nomem(e);
     return err_set(e, ERR_DEADLETTER, "the body is not a zlib stream: %s",
                    status == Z_STREAM_END ? "bytes follow its end"
                    : z->msg               ? z->msg

@@ -119,6 +119,7 @@ static void header_repr(struct writer *w, const char *name,
         return;
     repr(&text, value);
     put_text(w, buf_str(&text));
+    w->out->failed |= text.failed;
     buf_release(&text);
 }
 
@@ -308,15 +309,19 @@ int message_encode(struct buf *out, const struct message_spec *spec, struct uuid
 int message_with_header(struct buf *out, const struct message *m, const char *header, json_t *value,
                         struct err *e)
 {
-    json_t *envelope = json_copy(m->envelope);
-    json_t *headers = json_copy(m->headers);
+    json_t *envelope = json_text_copy(m->envelope);
+    json_t *headers = json_text_copy(m->headers);
     int status = -1;
 
-    if (!envelope || !headers || json_object_set_new(headers, header, value) < 0 ||
-        json_object_set(envelope, "headers", headers) < 0)
+    if (!envelope || !headers) {
+        json_decref(value);
         err_nomem(e);
-    else
+    } else if (json_object_set_new(headers, header, value) < 0 ||
+               json_object_set(envelope, "headers", headers) < 0) {
+        err_nomem(e);
+    } else {
         status = json_text_value(out, envelope, e);
+    }
     json_decref(headers);
     json_decref(envelope);
     return status == 0 && out->failed ? err_nomem(e) : status;

@@ -54,26 +54,34 @@ static int check_content(const struct message *m, struct err *e)
                                             : message_kind_word(encoding));
 }
 
+/* Adds what the body of protocol 1 says; -1 when out of memory. */
+static int copy_v1_headers(json_t *headers, const json_t *body)
+{
+    json_t *group = json_object_get(body, "taskset");
+    int status = group ? json_object_set(headers, "group", group) : 0;
+
+    for (size_t i = 0; status == 0 && i < sizeof(v1_headers) / sizeof(v1_headers[0]); i++) {
+        json_t *value = json_object_get(body, v1_headers[i]);
+
+        if (value && !json_is_null(value))
+            status = json_object_set(headers, v1_headers[i], value);
+    }
+    return status;
+}
+
 /* Headers for a message of protocol 1, taken from its body; what was there already wins, as in
  * Celery. The envelope becomes a hybrid message, which Celery reads as well. */
 static int headers_from_body(struct message *m, const json_t *body, struct err *e)
 {
     json_t *headers = json_object();
-    json_t *group = json_object_get(body, "taskset");
 
-    if (!headers)
+    if (!headers || copy_v1_headers(headers, body) < 0 ||
+        json_object_update(headers, m->headers) < 0 ||
+        json_object_set(m->envelope, "headers", headers) < 0) {
+        json_decref(headers);
         return err_nomem(e);
-    if (group)
-        json_object_set(headers, "group", group);
-    for (size_t i = 0; i < sizeof(v1_headers) / sizeof(v1_headers[0]); i++) {
-        json_t *value = json_object_get(body, v1_headers[i]);
-
-        if (value && !json_is_null(value))
-            json_object_set(headers, v1_headers[i], value);
     }
-    if (json_object_update(headers, m->headers) < 0 ||
-        json_object_set_new(m->envelope, "headers", headers) < 0)
-        return err_nomem(e);
+    json_decref(headers); /* the envelope has it */
     m->headers = headers;
     note_id(m);
     return 0;

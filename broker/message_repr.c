@@ -156,6 +156,7 @@ static void put_number(struct repr *r, const json_t *value)
     else
         json_text_real(&text, json_real_value(value));
     put(r, buf_str(&text));
+    r->out->failed |= text.failed;
     buf_release(&text);
 }
 

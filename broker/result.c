@@ -103,8 +103,10 @@ json_t *result_exception(const char *type, const char *module, json_t *messages)
 {
     json_t *list = json_is_array(messages) ? messages : json_array();
 
-    if (list != messages && messages)
-        json_array_append_new(list, messages);
+    if (list != messages && messages && json_array_append_new(list, messages) < 0) {
+        json_decref(list);
+        return NULL;
+    }
     return json_pack("{s:s, s:o, s:s}", "exc_type", type, "exc_message", list, "exc_module",
                      module ? module : "builtins");
 }

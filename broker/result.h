@@ -57,7 +57,7 @@ struct result_doc {
 int result_encode(struct buf *out, const struct result_doc *doc, struct err *e);
 
 /* {"exc_type": type, "exc_message": messages, "exc_module": module}. messages: taken, an array or
- * any value (then wrapped); module NULL: "builtins". New reference. */
+ * any value (then wrapped), NULL: []; module NULL: "builtins". New reference, or NULL. */
 json_t *result_exception(const char *type, const char *module, json_t *messages);
 
 /* True for SUCCESS, FAILURE and REVOKED: nothing comes after them. Reads only the prefix of the

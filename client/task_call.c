@@ -3,6 +3,7 @@
 #include "base/isotime.h"
 #include "base/suggest.h"
 #include "broker/broker.h"
+#include "broker/json_text.h"
 #include "broker/message.h"
 
 #include <assert.h>
@@ -372,7 +373,7 @@ static int all_headers(const struct task_call *call, json_t **headers, struct er
     *headers = json_incref(call->headers);
     if (!call->dedup)
         return 0;
-    *headers = call->headers ? json_copy(call->headers) : json_object();
+    *headers = call->headers ? json_text_copy(call->headers) : json_object();
     json_decref(call->headers);
     dedup = json_pack("{s:s, s:f}", "key", call->dedup, "window",
                       call->dedup_window_s > 0 ? call->dedup_window_s : MESSAGE_WINDOW_S);

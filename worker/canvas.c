@@ -1,5 +1,6 @@
 #include "worker/canvas.h"
 
+#include "broker/json_text.h"
 #include "worker/channel.h"
 
 #define DEFAULT_QUEUE "celery"
@@ -64,7 +65,7 @@ static json_t *plain_options(const json_t *options)
 {
     static const char *const elsewhere[] = {"link",  "link_error", "chain",
                                             "chord", "chord_size", "stamped_headers"};
-    json_t *copy = options ? json_copy((json_t *)(uintptr_t)options) : json_object();
+    json_t *copy = options ? json_text_copy(options) : json_object();
     const json_t *stamp;
     size_t i;
 
@@ -96,7 +97,7 @@ static void add_stamps(struct message_spec *spec, const json_t *options, const j
     json_object_update_missing(stamps, json_object_get(parent, "stamps"));
     json_object_foreach(stamps, name, value) json_array_append_new(names, json_string(name));
     if (json_object_size(stamps)) {
-        *headers = spec->headers ? json_copy(spec->headers) : json_object();
+        *headers = spec->headers ? json_text_copy(spec->headers) : json_object();
         json_object_set(*headers, "stamped_headers", names);
         json_object_set(*headers, "stamps", stamps);
         spec->headers = *headers;
@@ -114,9 +115,10 @@ static json_t *make_args(const json_t *signature, json_t *argument)
     if (!argument || json_is_true(json_object_get(signature, "immutable")))
         return args ? json_incref(args) : json_array();
     made = json_pack("[O]", argument);
-    if (json_is_array(args))
-        json_array_extend(made, args);
-    return made;
+    if (!json_is_array(args) || json_array_extend(made, args) == 0)
+        return made;
+    json_decref(made);
+    return NULL;
 }
 
 int canvas_put(struct buf *out, json_t *signature, const struct canvas_sender *from,
@@ -131,10 +133,9 @@ int canvas_put(struct buf *out, json_t *signature, const struct canvas_sender *f
     if (check_single(signature, e) < 0)
         return -1;
     embed = make_embed(options, with->chain);
-    plain = json_is_object(signature) ? json_copy(signature) : json_object();
-    json_object_set_new(plain, "options", plain_options(options));
-    json_object_set_new(plain, "args", make_args(signature, with->argument));
-    if (!embed || !plain) {
+    plain = json_is_object(signature) ? json_text_copy(signature) : json_object();
+    if (!embed || !plain || json_object_set_new(plain, "options", plain_options(options)) < 0 ||
+        json_object_set_new(plain, "args", make_args(signature, with->argument)) < 0) {
         err_nomem(e);
         goto out;
     }

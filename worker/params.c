@@ -1,6 +1,7 @@
 #include "worker/params.h"
 
 #include "base/buf.h"
+#include "broker/json_text.h"
 
 #include <ctype.h>
 #include <stdio.h>
@@ -303,7 +304,7 @@ static json_t *with_defaults(const struct binding *b)
         if (!param->default_value || !is_missing(b, i))
             continue;
         if (!copy)
-            copy = json_copy(b->kwargs);
+            copy = json_text_copy(b->kwargs);
         /* A deep copy: a task may change what it was given. */
         if (!copy || json_object_set_new(copy, param->name, json_deep_copy(param->default_value))) {
             json_decref(copy);

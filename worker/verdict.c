@@ -2,6 +2,7 @@
 
 #include "base/isotime.h"
 #include "broker/backoff.h"
+#include "broker/json_text.h"
 #include "worker/canvas.h"
 
 #include <stdlib.h>
@@ -145,7 +146,9 @@ static int follow_chain(struct making *m, json_t *chain, json_t *value, struct e
     if (!json_is_array(chain))
         return err_set(e, ERR_USAGE, "chain is not a list of signatures");
     with.argument = value;
-    with.chain = json_copy(chain);
+    with.chain = json_text_copy(chain);
+    if (!with.chain)
+        return err_nomem(e);
     json_array_remove(with.chain, n - 1);
     rc = follow(m, json_array_get(chain, n - 1), &with, e);
     json_decref(with.chain);

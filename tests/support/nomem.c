@@ -1,0 +1,113 @@
+#include "tests/support/nomem.h"
+
+#include "broker/json_text.h"
+
+#include <search.h>
+#include <stdlib.h>
+#include <string.h>
+#include <zlib.h>
+
+void *__real_malloc(size_t size);
+void *__wrap_malloc(size_t size);
+void *__real_calloc(size_t n, size_t size);
+void *__wrap_calloc(size_t n, size_t size);
+void *__real_realloc(void *old, size_t size);
+void *__wrap_realloc(void *old, size_t size);
+char *__real_strdup(const char *text);
+char *__wrap_strdup(const char *text);
+char *__real_strndup(const char *text, size_t len);
+char *__wrap_strndup(const char *text, size_t len);
+void *__real_tsearch(const void *key, void **root, __compar_fn_t compare);
+void *__wrap_tsearch(const void *key, void **root, __compar_fn_t compare);
+int __real_inflateInit_(z_stream *z, const char *version, int size);
+int __wrap_inflateInit_(z_stream *z, const char *version, int size);
+
+static struct {
+    long left; /* requests until the one that fails; 0: none does */
+    enum nomem_mode mode;
+    bool failed;
+} memory;
+
+static bool fails(void)
+{
+    if (memory.failed && memory.mode == NOMEM_ON)
+        return true;
+    if (memory.left == 0 || --memory.left > 0)
+        return false;
+    memory.failed = true;
+    return true;
+}
+
+void nomem_begin(long n, enum nomem_mode mode)
+{
+    memory.left = n;
+    memory.mode = mode;
+    memory.failed = false;
+}
+
+bool nomem_end(void)
+{
+    bool failed = memory.failed;
+
+    nomem_begin(0, NOMEM_ONCE);
+    return failed;
+}
+
+void *__wrap_malloc(size_t size)
+{
+    return fails() ? NULL : __real_malloc(size);
+}
+
+void *__wrap_calloc(size_t n, size_t size)
+{
+    return fails() ? NULL : __real_calloc(n, size);
+}
+
+void *__wrap_realloc(void *old, size_t size)
+{
+    return fails() ? NULL : __real_realloc(old, size);
+}
+
+char *__wrap_strdup(const char *text)
+{
+    return fails() ? NULL : __real_strdup(text);
+}
+
+char *__wrap_strndup(const char *text, size_t len)
+{
+    return fails() ? NULL : __real_strndup(text, len);
+}
+
+/* A lookup that finds needs no memory; one that adds does. */
+void *__wrap_tsearch(const void *key, void **root, __compar_fn_t compare)
+{
+    void *found = tfind(key, root, compare);
+
+    if (found)
+        return found;
+    return fails() ? NULL : __real_tsearch(key, root, compare);
+}
+
+static void *zlib_alloc(void *user, unsigned n, unsigned size)
+{
+    (void)user;
+    return __wrap_calloc(n, size);
+}
+
+static void zlib_free(void *user, void *address)
+{
+    (void)user;
+    free(address);
+}
+
+int __wrap_inflateInit_(z_stream *z, const char *version, int size)
+{
+    z->zalloc = zlib_alloc;
+    z->zfree = zlib_free;
+    return __real_inflateInit_(z, version, size);
+}
+
+void nomem_init(void)
+{
+    json_text_watch_memory(); /* its malloc is ours */
+}
