@@ -125,6 +125,16 @@ static void answer_text(struct redis_broker *b, const struct redis_item *item, s
     event_queue_fail(&b->events, item->tag, &e);
 }
 
+/* The lease is gone, so there is nothing to hand back at close. */
+static void refused(struct redis_broker *b, const struct redis_item *item)
+{
+    struct redis_lease lease;
+
+    redis_lease_load(&lease, &item->receipt);
+    redis_held_remove(&b->held, lease.fence);
+    redis_refuse(b, item->tag);
+}
+
 static void claimed(void *owner, struct redis_request *r, const redisReply *reply)
 {
     struct redis_broker *b = owner;
@@ -139,7 +149,7 @@ static void claimed(void *owner, struct redis_request *r, const redisReply *repl
         if (text.len)
             answer_text(b, &r->items[i], text);
         else if (verdict->integer == 0)
-            redis_refuse(b, r->items[i].tag);
+            refused(b, &r->items[i]);
         else
             event_queue_done(&b->events, BROKER_CLAIMED, r->items[i].tag, BROKER_WON);
     }

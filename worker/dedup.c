@@ -167,7 +167,8 @@ static void on_done(struct dispatcher *d, struct job *job, const struct broker_e
         wait_for_key(d, job);
         return;
     }
-    log_info(&d->log, "duplicate", "id=%s task=%s first=%s", job->id, job->task, job->key.first_id);
+    log_debug(&d->log, "duplicate", "id=%s task=%s first=%s", job->id, job->task,
+              job->key.first_id);
     /* CRASH: the second of the two above. */
     FAULT_POINT("dispatcher.after-duplicate");
     if (strcmp(job->key.first_id, job->id) == 0)
