@@ -240,6 +240,49 @@ static void a_claim_holds_while_its_lease_is_renewed(struct contract_env *env)
     free_two(jobs);
 }
 
+/* Puts a message and takes deliveries until it comes; what comes before it stays leased. */
+static struct seen put_and_take(struct peer *p, const char *envelope)
+{
+    struct seen job;
+
+    put(p, "celery", envelope);
+    job = take(p);
+    while (strcmp(job.data, envelope) != 0) {
+        seen_free(&job);
+        job = take(p);
+    }
+    return job;
+}
+
+/* The holder leaves without a word: its connection or its lease ends, and then its hold. */
+static void the_next_takes_over_from_a_holder_that_is_gone(struct contract_env *env)
+{
+    struct peer *a = peer_open(env, "a", 1), *b;
+    struct seen job, s = {0};
+
+    if (!keeps_keys(a))
+        return;
+    put(a, "celery", "1");
+    job = take(a);
+    wins(a, &job, "k", "first");
+    seen_free(&job);
+    peer_close(a, false);
+    b = peer_open(env, "b", 1);
+    job = put_and_take(b, "2");
+    for (int i = 0; i < 200 && s.flags != BROKER_WON; i++) {
+        assert_int_equal(broker_renew(b->b, &job.receipt, 1, NULL), 0);
+        s = claim(b, &job, "k", "second");
+        if (s.flags != BROKER_WON)
+            assert_string_equal(s.id, "first");
+        seen_free(&s);
+        env_pass(env, 50);
+    }
+    assert_int_equal(s.flags, BROKER_WON);
+    succeed(b, &job, "k", "second", SUCCESS);
+    check_totals(b);
+    seen_free(&job);
+}
+
 /* The first holder is paused, its lease lapses, and another job of the key takes over. */
 static void the_next_takes_over_from_a_lost_lease(struct contract_env *env)
 {
@@ -247,6 +290,7 @@ static void the_next_takes_over_from_a_lost_lease(struct contract_env *env)
     struct seen old, again, other, s;
     struct broker_finish f;
 
+    env_needs(env, LACKS_LEASES);
     if (!keeps_keys(a))
         return;
     put(a, "celery", "1");
@@ -278,6 +322,7 @@ static void a_redelivered_job_takes_its_claim_again(struct contract_env *env)
         .tag = 900, .key = slice_of("k"), .id = slice_of("first"), .window_ms = WINDOW_MS};
     struct seen old, again, s;
 
+    env_needs(env, LACKS_LEASES);
     if (!keeps_keys(a))
         return;
     put(a, "celery", "1");
@@ -385,20 +430,6 @@ static void a_retry_keeps_the_key_for_its_job(struct contract_env *env)
     check_totals(p);
     seen_free(&again);
     free_two(jobs);
-}
-
-/* Puts a message and takes deliveries until it comes; what comes before it stays leased. */
-static struct seen put_and_take(struct peer *p, const char *envelope)
-{
-    struct seen job;
-
-    put(p, "celery", envelope);
-    job = take(p);
-    while (strcmp(job.data, envelope) != 0) {
-        seen_free(&job);
-        job = take(p);
-    }
-    return job;
 }
 
 /* The retry claims nothing here: its time and a lease later the key is anybody's. */
@@ -591,6 +622,8 @@ const struct contract_row suite_claim[] = {
     {"a window ends", the_window_ends},
     {"a long window outlives leases", a_long_window_outlives_leases},
     {"a claim holds while its lease is renewed", a_claim_holds_while_its_lease_is_renewed},
+    {"the next takes over from a holder that is gone",
+     the_next_takes_over_from_a_holder_that_is_gone},
     {"the next takes over from a lost lease", the_next_takes_over_from_a_lost_lease},
     {"a redelivered job takes its claim again", a_redelivered_job_takes_its_claim_again},
     {"handing back gives the key up", handing_back_gives_the_key_up},
