@@ -205,6 +205,8 @@ void amqp_claims_release(struct amqp_broker *b);
 int amqp_replies_open(struct amqp_broker *b, struct err *e);
 /* The queue as it has to be declared; false: none is wanted. */
 bool amqp_replies_wish(const struct amqp_broker *b, struct topology_wish *wish);
+/* The queue cannot be had: results are looked for in the stream. */
+void amqp_replies_refused(struct amqp_broker *b, const struct err *why);
 /* A task with that id was written with the queue in it. */
 void amqp_replies_sent(struct amqp_broker *b, struct slice id);
 /* What the reading connection tells. */

@@ -180,16 +180,39 @@ static bool have(struct amqp_broker *b, enum topology_kind kind, struct slice na
     return false;
 }
 
+static void on_replies(void *owner, uint64_t number, const struct err *why)
+{
+    struct amqp_broker *b = owner;
+
+    (void)number;
+    b->out.declaring = false;
+    if (why)
+        amqp_replies_refused(b, why);
+}
+
+/* Without an own queue a task is sent all the same. */
+static bool have_replies(struct amqp_broker *b)
+{
+    struct amqp_topology *t = &b->wires[AMQP_PUBLISH].topology;
+    struct topology_wish wish;
+    struct err e = ERR_INIT;
+
+    if (!amqp_replies_wish(b, &wish) || topology_has(t, &wish))
+        return true;
+    b->out.declaring = true;
+    if (topology_ensure(t, &wish, on_replies, 0, &e) != 0)
+        on_replies(b, 0, &e);
+    return false;
+}
+
 static bool task_has_all(struct amqp_broker *b, const struct amqp_out *out,
                          const struct amqp_delay *plan)
 {
     struct slice queue = out->spec.routing_key;
-    struct topology_wish replies;
 
     if (out->spec.grave)
         return have(b, TOPOLOGY_GRAVE, queue, 0);
-    if (out->spec.replies && amqp_replies_wish(b, &replies) &&
-        !have(b, TOPOLOGY_REPLIES, replies.name, replies.number))
+    if (out->spec.replies && !have_replies(b))
         return false;
     if (!have(b, TOPOLOGY_TASK_QUEUE, queue, 0))
         return false;

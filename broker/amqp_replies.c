@@ -163,6 +163,13 @@ static void on_declared(void *owner, uint64_t number, const struct err *why)
 
     (void)number;
     b->results->replies.declaring = false;
+    if (!b->results->replies.queue[0])
+        return; /* refused on the other connection meanwhile */
+    if (why && why->code != ERR_RECONNECT) {
+        amqp_replies_refused(b, why);
+        return;
+    }
+    b->results->replies.asked = true;
     if (!why && (link_open_channel(w->link, AMQP_CH_REPLIES, &e) != 0 ||
                  link_call(w->link, AMQP_CH_REPLIES, AMQP_BASIC_CONSUME_METHOD, &consume,
                            on_consuming, NULL, 0, &e) != 0))
@@ -186,12 +193,25 @@ void amqp_replies_down(struct amqp_broker *b)
 {
     struct amqp_replies *all = b->results ? &b->results->replies : NULL;
 
-    if (!all || !all->live)
+    if (!all || !all->asked)
         return;
-    all->live = false;
+    all->asked = all->live = false;
     all->lost = true;
     all->epoch++;
     topology_forget(&b->wires[AMQP_PUBLISH].topology, TOPOLOGY_REPLIES, slice_of(all->queue));
+    watches_follow_all(b);
+}
+
+void amqp_replies_refused(struct amqp_broker *b, const struct err *why)
+{
+    struct amqp_replies *all = &b->results->replies;
+
+    if (!all->queue[0])
+        return;
+    log_warn(b->log, "no queue for results of our own: they are looked for in the stream",
+             "cause=\"%s\"", why->text);
+    all->queue[0] = '\0';
+    all->epoch++;
     watches_follow_all(b);
 }
 

@@ -58,8 +58,9 @@ struct amqp_replies {
     char queue[UUID_SIZE]; /* "": none is wanted */
     unsigned epoch;        /* grows when the queue may have been gone: replies may then be lost */
     bool declaring;
-    bool live; /* somebody consumes it: us */
-    bool lost; /* it was live before */
+    bool asked; /* to consume it: from now on it goes when the connection does */
+    bool live;  /* it is consumed */
+    bool lost;  /* it has gone before */
     struct id_table ids;
     struct reply *oldest, *newest;
     size_t bytes;

@@ -89,12 +89,14 @@ class Results(unittest.TestCase):
         fresh = os.environ.get("CELERIAC_TEST_AMQP_FRESH")
         if not fresh:
             self.skipTest("no rabbitmqctl: run below tests/support/with_rabbitmq.py")
-        vhost = self.url.rpartition("/")[2]
-        words = [*shlex.split(fresh)[:-1], "--ctl", args[0], "-p", vhost, *args[1:]]
-        return subprocess.run(words, capture_output=True, text=True, check=True).stdout
+        return subprocess.run([*shlex.split(fresh)[:-1], "--ctl", *args], capture_output=True, text=True, check=True).stdout
+
+    @property
+    def vhost(self):
+        return self.url.rpartition("/")[2]
 
     def reply_queue_has_consumer(self):
-        rows = (line.split() for line in self.ctl("list_queues", "name", "consumers").splitlines())
+        rows = (line.split() for line in self.ctl("list_queues", "-p", self.vhost, "name", "consumers").splitlines())
         return any(re.fullmatch("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", name) and n == "1" for name, n in rows)
 
     def test_a_waiter_over_a_lost_connection(self):
@@ -102,13 +104,24 @@ class Results(unittest.TestCase):
         waiters = [self.start("call", "math.add", "-a", f"[{i}, 1]", "--wait", "60") for i in range(2)]
         waiters.append(self.start("result", "other", "--wait", "60", "-o", "json"))
         wait_until(self.reply_queue_has_consumer, "the reply queue")
-        self.ctl("close_all_connections", "a test")
+        self.ctl("close_all_connections", "-p", self.vhost, "a test")
         self.worker()
         call(self.url, "math.add", 40, 2, id="other")
         for waiter, expected in zip(waiters, ("1", "2", None)):
             text, error = waiter.communicate(timeout=DEADLINE_S)
             self.assertEqual(waiter.returncode, 0, error)
             self.assertEqual(text.strip() if expected else json.loads(text)["result"], expected or 42)
+
+    def test_who_may_not_have_a_queue_of_his_own_reads_the_stream(self):
+        user = "u" + self.vhost
+        self.ctl("add_user", user, "secret")
+        self.addCleanup(self.ctl, "delete_user", user)
+        self.ctl("set_permissions", "-p", self.vhost, user, "^celer", ".*", ".*")
+        self.worker()
+        call(self.url, "math.add", 0, 0)  # the queue is there
+        limited = re.sub("//[^@]*@", f"//{user}:secret@", self.url)
+        done = celeriac(limited, "call", "math.add", "-a", "[2, 3]", "--wait", "30", check=0)
+        self.assertEqual(done.stdout.strip(), "5")
 
 
 if __name__ == "__main__":
