@@ -83,6 +83,7 @@ static void step(struct amqp_broker *b)
     amqp_consume_tick(b);
     amqp_out_tick(b);
     amqp_suspects_tick(b);
+    amqp_ask_tick(b);
     reader_tick(b);
     for (int role = 0; role < AMQP_ROLES; role++)
         wire_step(&b->wires[role]);
@@ -129,6 +130,7 @@ static int64_t amqp_deadline(struct broker *base)
     int64_t at = earlier(amqp_consume_deadline(b), amqp_out_deadline(b));
 
     at = earlier(at, amqp_suspects_deadline(b));
+    at = earlier(at, amqp_ask_deadline(b));
     at = earlier(at, reader_deadline(b));
     if (!event_queue_empty(&b->events))
         return 0;
@@ -222,6 +224,7 @@ static int setup(struct amqp_broker *b, const struct uri *uri, const struct brok
     b->log = config->log;
     b->result_expires_ms = config->result_expires_ms;
     b->fence = (uint64_t)clock_wall_ms(b->clock) << 16; /* grows over restarts as well */
+    uuid_next(&b->random, b->instance);
     b->node = config->node ? strdup(config->node) : NULL;
     if (config->node && !b->node)
         return err_nomem(e);

@@ -77,11 +77,12 @@ struct amqp_wire {
 };
 
 struct amqp_queue {
-    char *name; /* owned */
-    char tag[16];    /* consumer tag in use, "" for none */
-    int prefetch;    /* of that consumer */
+    char *name;   /* owned */
+    char tag[16]; /* consumer tag in use, "" for none */
+    int prefetch; /* of that consumer */
+    bool declared;
     bool consuming;
-    bool changing;   /* a consume or cancel is under way */
+    bool changing;            /* a consume or cancel is under way */
     struct held_list waiting; /* arrived, not handed out */
     int64_t leased;           /* handed out and not ended */
 };
@@ -120,8 +121,8 @@ struct amqp_broker {
     struct out_queue out;
     struct amqp_tokens *tokens; /* owned */
 
-    struct amqp_reader *readers; /* running ones; each owned by who began it */
-    struct amqp_results *results; /* owned; amqp_results.c */
+    struct amqp_reader *readers;    /* running ones; each owned by who began it */
+    struct amqp_results *results;   /* owned; amqp_results.c */
     struct amqp_suspects *suspects; /* owned; amqp_suspect.c */
     struct amqp_asking *asking;     /* owned; amqp_ask.c */
     struct amqp_claims *claims;     /* owned; amqp_claim.c */
@@ -224,12 +225,17 @@ int amqp_result_get(struct broker *base, const uint64_t *tags, const struct slic
 int amqp_result_watch(struct broker *base, const uint64_t *tags, const struct slice *ids, size_t n,
                       struct err *e);
 void amqp_result_unwatch(struct broker *base, const struct slice *ids, size_t n);
-int amqp_result_forget(struct broker *base, const uint64_t *tags, const struct slice *ids,
-                       size_t n, struct err *e);
+int amqp_result_forget(struct broker *base, const uint64_t *tags, const struct slice *ids, size_t n,
+                       struct err *e);
 
 /* --- amqp_ask.c, on channel AMQP_CH_ASK of the publishing connection --- */
 int amqp_ask(struct broker *base, const struct broker_ask *ask, struct err *e);
+int amqp_ask_up(struct amqp_broker *b, struct err *e);
 void amqp_ask_channel_closed(struct amqp_broker *b);
+int64_t amqp_ask_deadline(const struct amqp_broker *b);
+void amqp_ask_tick(struct amqp_broker *b);
+/* A queue that operators will want to hear of: it was published to. */
+void amqp_note_queue(struct amqp_broker *b, struct slice queue);
 void amqp_ask_down(struct amqp_broker *b, const struct err *why);
 void amqp_ask_release(struct amqp_broker *b);
 int amqp_announce(struct broker *base, struct slice json, int64_t ttl_ms, struct err *e);

@@ -1,5 +1,5 @@
 #include "base/fault.h"
-#include "broker/amqp.h"
+#include "broker/amqp_ask.h"
 #include "broker/amqp_envelope.h"
 
 #include <stdio.h>
@@ -77,13 +77,11 @@ static size_t queue_of(const struct amqp_broker *b, struct slice tag)
     return index < b->queues_len ? index : 0;
 }
 
-static void on_delivered(void *owner, struct amqp_link *l, const struct amqp_incoming *in)
+static void take_delivery(struct amqp_broker *b, const struct amqp_incoming *in)
 {
-    struct amqp_broker *b = owner;
     struct err e = ERR_INIT;
     struct amqp_held *h = new_held(b, in, queue_of(b, in->consumer_tag), &e);
 
-    (void)l;
     if (!h || held_ring_add(&b->held, h) != 0) {
         held_free(h);
         err_nomem(&e);
@@ -94,6 +92,15 @@ static void on_delivered(void *owner, struct amqp_link *l, const struct amqp_inc
         amqp_suspect(b, h);
     else
         amqp_offer(b, h, false);
+}
+
+static void on_delivered(void *owner, struct amqp_link *l, const struct amqp_incoming *in)
+{
+    (void)l;
+    if (in->channel == AMQP_CH_ASK)
+        query_asked(owner, in);
+    else
+        take_delivery(owner, in);
 }
 
 void amqp_offer(struct amqp_broker *b, struct amqp_held *h, bool front)
@@ -205,11 +212,6 @@ static void on_consuming(void *owner, void *context, uint64_t number,
         return;
     }
     q->consuming = true;
-    for (size_t i = 0; i < b->queues_len; i++) {
-        if (!b->queues[i].consuming)
-            return;
-    }
-    wire_ready(b, AMQP_CONSUME);
 }
 
 static int cancel_consumer(struct amqp_broker *b, const char *tag)
@@ -246,7 +248,7 @@ static int prefetch_for(int wanted)
     int n = 1;
 
     if (wanted <= PREFETCH_FINE)
-        return wanted > 0 ? wanted : 1;
+        return wanted;
     while (n < wanted && n < PREFETCH_MAX)
         n *= 2;
     return n;
@@ -258,8 +260,10 @@ static void follow_demand(struct amqp_broker *b)
     int want = prefetch_for(b->credit + b->lent), have = 0;
     bool shrink;
 
+    if (b->credit == 0)
+        return;
     for (size_t i = 0; i < b->queues_len; i++) {
-        if (!b->queues[i].consuming || b->queues[i].changing)
+        if (b->queues[i].changing)
             return;
         have = b->queues[i].prefetch > have ? b->queues[i].prefetch : have;
     }
@@ -270,6 +274,19 @@ static void follow_demand(struct amqp_broker *b)
         return;
     for (size_t i = 0; i < b->queues_len; i++)
         consume(b, i, want);
+}
+
+/* A queue that was deleted and declared again has no consumer, while the others have theirs. */
+static void consume_again(struct amqp_broker *b)
+{
+    int have = 0;
+
+    for (size_t i = 0; i < b->queues_len; i++)
+        have = b->queues[i].prefetch > have ? b->queues[i].prefetch : have;
+    for (size_t i = 0; i < b->queues_len && have > 0; i++) {
+        if (b->queues[i].prefetch == 0)
+            consume(b, i, have);
+    }
 }
 
 void amqp_credit(struct broker *base, int n)
@@ -317,10 +334,18 @@ static void on_queue(void *owner, uint64_t number, const struct err *why)
 {
     struct amqp_broker *b = owner;
 
-    if (why)
+    if (why) {
         wire_drop(&b->wires[AMQP_CONSUME], why);
-    else
-        consume(b, number, prefetch_for(b->credit));
+        return;
+    }
+    b->queues[number].declared = true;
+    for (size_t i = 0; i < b->queues_len; i++) {
+        if (!b->queues[i].declared)
+            return;
+    }
+    wire_ready(b, AMQP_CONSUME);
+    consume_again(b);
+    follow_demand(b);
 }
 
 static int want_queue(struct amqp_broker *b, size_t index, struct err *e)
@@ -345,6 +370,8 @@ static void on_cancelled(void *owner, struct amqp_link *l, int channel, struct s
         return;
     q->tag[0] = '\0';
     q->consuming = false;
+    q->declared = false;
+    q->prefetch = 0;
     topology_forget(&b->wires[AMQP_CONSUME].topology, TOPOLOGY_TASK_QUEUE, slice_of(q->name));
     if (want_queue(b, index, &e) != 0)
         wire_drop(&b->wires[AMQP_CONSUME], &e);
@@ -387,7 +414,7 @@ static int consume_up(struct amqp_broker *b, struct err *e)
         if (want_queue(b, i, e) != 0)
             return -1;
     }
-    return 0;
+    return query_listen(b, e);
 }
 
 static void tell_lost(struct amqp_broker *b)
@@ -417,6 +444,8 @@ static void consume_down(struct amqp_broker *b, const struct err *why)
         q->tag[0] = '\0';
         q->consuming = false;
         q->changing = false;
+        q->declared = false;
+        q->prefetch = 0;
     }
     b->delayed = (struct held_list){0};
     held_ring_clear(&b->held);

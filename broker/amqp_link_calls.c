@@ -228,7 +228,7 @@ void link_fail_calls(struct amqp_link *l, struct link_channel *ch, int code,
                      amqp_method_number_t culprit, const struct err *why)
 {
     struct link_call *call = ch->first, *next;
-    bool blame = call && code && call->id == culprit;
+    bool blame = code != 0;
     struct err other = *why;
 
     /* Off the channel first: a callback may open it again and call anew. */
@@ -237,10 +237,11 @@ void link_fail_calls(struct amqp_link *l, struct link_channel *ch, int code,
     if (other.code != ERR_RECONNECT)
         other.code = ERR_AGAIN;
     for (; call; call = next) {
-        struct amqp_answer answer = {.code = blame ? code : 0, .why = blame ? why : &other};
+        bool guilty = blame && call->id == culprit;
+        struct amqp_answer answer = {.code = guilty ? code : 0, .why = guilty ? why : &other};
 
         next = call->next;
         answer_call(l, call, &answer);
-        blame = false;
+        blame = blame && !guilty; /* the first of its kind */
     }
 }

@@ -159,6 +159,26 @@ static bool answers(amqp_method_number_t asked, amqp_method_number_t id)
     return id == asked + 1 || (asked == AMQP_BASIC_GET_METHOD && id == AMQP_BASIC_GET_EMPTY_METHOD);
 }
 
+/* The call that this answers becomes the first. RabbitMQ answers in order, but for basic.consume:
+ * that answer comes from the queue's process, and those to later calls may pass it. */
+static bool find_call(struct link_channel *ch, amqp_method_number_t id)
+{
+    struct link_call *before = NULL, *call = ch->first;
+
+    while (call && !answers(call->id, id)) {
+        before = call;
+        call = call->next;
+    }
+    if (!call || !before)
+        return call != NULL;
+    before->next = call->next;
+    if (ch->last == call)
+        ch->last = before;
+    call->next = ch->first;
+    ch->first = call;
+    return true;
+}
+
 static void *decode(struct amqp_link *l, amqp_method_number_t id, struct slice arguments)
 {
     void *decoded = NULL;
@@ -179,7 +199,7 @@ static void take_answer(struct amqp_link *l, struct link_channel *ch, amqp_metho
     amqp_method_t method = {.id = id};
     struct amqp_answer answer = {.method = &method};
 
-    if (!ch->first || !answers(ch->first->id, id)) {
+    if (!find_call(ch, id)) {
         wrong(l, "an answer that nobody asked for", ch->number);
         return;
     }
@@ -248,7 +268,7 @@ static void begin_content(struct amqp_link *l, struct link_channel *ch, amqp_met
 {
     struct err e;
 
-    if (id == AMQP_BASIC_GET_OK_METHOD && (!ch->first || ch->first->id != AMQP_BASIC_GET_METHOD))
+    if (id == AMQP_BASIC_GET_OK_METHOD && !find_call(ch, AMQP_BASIC_GET_EMPTY_METHOD))
         wrong(l, "an answer that nobody asked for", ch->number);
     else if (content_begin(&ch->content, id, arguments, &e) < 0)
         link_break(l, &e);

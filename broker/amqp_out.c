@@ -77,13 +77,14 @@ static char *copy_text(char *at, struct slice *text)
 }
 
 /* The texts of an out, in the order in which they are copied behind it. */
-#define OUT_TEXTS 9
+#define OUT_TEXTS 10
 static void list_texts(struct amqp_out *out, struct slice *texts[OUT_TEXTS])
 {
     struct slice *all[OUT_TEXTS] = {
         &out->spec.exchange, &out->spec.routing_key, &out->spec.correlation_id,
         &out->spec.body,     &out->grave.queue,      &out->grave.cause,
         &out->grave.id,      &out->grave.task,       &out->grave.handle,
+        &out->spec.reply_to,
     };
 
     memcpy(texts, all, sizeof(all));
@@ -303,6 +304,10 @@ static void make_bytes(const struct amqp_out *out, struct amqp_outgoing *m)
         m->properties.correlation_id = amqp_bytes_of(out->spec.correlation_id);
         m->properties._flags |= AMQP_BASIC_CORRELATION_ID_FLAG;
     }
+    if (out->spec.reply_to.len) {
+        m->properties.reply_to = amqp_bytes_of(out->spec.reply_to);
+        m->properties._flags |= AMQP_BASIC_REPLY_TO_FLAG;
+    }
 }
 
 static int write_out(struct amqp_broker *b, struct amqp_out *out, const struct amqp_delay *plan,
@@ -362,6 +367,8 @@ static bool send_first(struct amqp_broker *b)
         return true;
     }
     unlink_head(q);
+    if (out->spec.task && !out->spec.grave)
+        amqp_note_queue(b, out->spec.routing_key);
     out->written_at_ms = amqp_now(b);
     out->returned = false;
     q->newest = out->sequence;

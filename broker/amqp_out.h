@@ -61,6 +61,7 @@ struct out_spec {
     /* Anything else: bytes. */
     const char *content_type; /* NULL: not said; a constant */
     struct slice correlation_id;
+    struct slice reply_to;
     bool persistent;
     struct slice body;
 };

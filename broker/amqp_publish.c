@@ -1,4 +1,4 @@
-#include "broker/amqp.h"
+#include "broker/amqp_ask.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -36,6 +36,12 @@ static void on_returned(void *owner, struct amqp_link *l, const struct amqp_inco
     amqp_out_returned(owner, in, sequence);
 }
 
+static void on_delivered(void *owner, struct amqp_link *l, const struct amqp_incoming *in)
+{
+    (void)l;
+    query_replied(owner, in);
+}
+
 static void on_channel_closed(void *owner, struct amqp_link *l, int channel, int code,
                               const struct err *why)
 {
@@ -61,6 +67,7 @@ static void on_down(void *owner, struct amqp_link *l, const struct err *why)
 }
 
 static const struct amqp_link_events publish_events = {
+    .on_delivered = on_delivered,
     .on_confirm = on_confirm,
     .on_returned = on_returned,
     .on_channel_closed = on_channel_closed,
@@ -86,7 +93,7 @@ static int publish_up(struct amqp_broker *b, struct err *e)
                                     .number = amqp_results_age_s(b)};
 
     if (link_open_channel(w->link, AMQP_CH_WORK, e) != 0 ||
-        link_confirm_select(w->link, AMQP_CH_WORK, e) != 0)
+        link_confirm_select(w->link, AMQP_CH_WORK, e) != 0 || amqp_ask_up(b, e) != 0)
         return -1;
     return topology_ensure(&w->topology, &results, on_stream, 0, e);
 }

@@ -109,7 +109,12 @@ static int add_result(struct amqp_broker *b, struct out_step *step, const struct
         .now_ms = clock_wall_ms(b->clock),
         .id = amqp_job_id(h, id),
         .doc = doc};
+    char own[UUID_SIZE];
 
+    if (record.id.len == 0) { /* no two jobs without an id are the same job */
+        uuid_next(&b->random, own);
+        record.id = slice_of(own);
+    }
     if (id.len && add_reply(b, step, h, doc, e) != 0)
         return -1;
     return amqp_add_record(b, step, &record, e);
@@ -222,7 +227,6 @@ static int add_bury(struct amqp_broker *b, struct out_step *step, const struct a
                                .cause = v->cause,
                                .id = v->id,
                                .task = v->task,
-                               .handle = slice_of(handle),
                                .at_ms = clock_wall_ms(b->clock)};
     struct out_spec spec = {.mandatory = true,
                             .task = true,
@@ -232,14 +236,15 @@ static int add_bury(struct amqp_broker *b, struct out_step *step, const struct a
     int rc;
 
     uuid_next(&b->random, handle);
+    grave.handle = slice_of(handle);
     buf_add(&name, queue.ptr, queue.len);
     buf_adds(&name, suffixes[v->grave]);
     spec.routing_key = buf_slice(&name);
     rc = name.failed ? err_nomem(e) : out_add(b, step, &spec, e);
     buf_release(&name);
     return rc ? rc
-              : add_result(b, step, h, AMQP_RESULT_DEAD,
-                           v->result_id.len ? v->result_id : v->id, v->result, 0, e);
+              : add_result(b, step, h, AMQP_RESULT_DEAD, v->result_id.len ? v->result_id : v->id,
+                           v->result, 0, e);
 }
 
 static void bury_one(struct amqp_broker *b, const struct broker_bury *v)
@@ -291,8 +296,8 @@ static bool release_here(struct amqp_broker *b, struct amqp_held *h, const struc
 /* The message goes on as another one with the same job: the first is acknowledged when the second
  * is confirmed. CRASH: after confirm, before ack - both are there; the first comes back as
  * redelivered and runs, the copy is marked as sent again: recorded once. */
-static int release_there(struct amqp_broker *b, struct amqp_held *h,
-                         const struct broker_release *v, struct err *e)
+static int release_there(struct amqp_broker *b, struct amqp_held *h, const struct broker_release *v,
+                         struct err *e)
 {
     struct out_spec spec = {.routing_key = slice_of(b->queues[h->queue].name),
                             .mandatory = true,

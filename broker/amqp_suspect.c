@@ -1,27 +1,207 @@
+/*
+ * Deliveries that may have been handled before: redelivered ones, and those that say of themselves
+ * that they may be a second copy.
+ *
+ * Each is held until everything that was in the results stream when it came has been read: the
+ * index of ended runs follows the stream, and a sync record of our own, published after the
+ * delivery came, says when it has caught up. One sync serves all that came before it; those that
+ * come meanwhile wait for the next. Nothing is read as long as nothing is suspicious, and IDLE_MS
+ * after the last one the reading ends.
+ */
 #include "broker/amqp.h"
+#include "broker/amqp_index.h"
+#include "broker/amqp_reader.h"
+
+#include <stdlib.h>
+
+/* How far back a run may have ended whose delivery comes again. */
+#define WINDOW_MS 3600000
+#define SLACK_MS  60000 /* between our clock and the server's */
+#define IDLE_MS   60000
+
+struct amqp_suspects {
+    struct amqp_reader reader;
+    struct amqp_index *index; /* owned; NULL: nothing is read */
+    struct held_list asked;   /* the sync under way is for these */
+    struct held_list later;   /* came after it */
+    bool live;
+    bool syncing;
+    uint64_t host;
+    uint64_t nonce;
+    int64_t idle_at_ms;
+};
+
+static void stop_reading(struct amqp_broker *b)
+{
+    struct amqp_suspects *s = b->suspects;
+
+    reader_end(b, &s->reader);
+    amqp_index_free(s->index);
+    s->index = NULL;
+    s->live = false;
+    s->syncing = false;
+}
+
+/* --- the verdict --- */
+
+static void judge(struct amqp_broker *b, struct amqp_held *h)
+{
+    struct amqp_suspects *s = b->suspects;
+
+    if (!amqp_index_find(s->index, h->id, (uint32_t)h->retries, NULL)) {
+        amqp_offer(b, h, false);
+        return;
+    }
+    log_info(b->log, "a job that was recorded before came again and is dropped",
+             "id=%.*s retries=%lld", SLICE_ARG(h->id), (long long)h->retries);
+    amqp_done_with(b, h);
+}
+
+static void move_all(struct held_list *to, struct held_list *from)
+{
+    struct amqp_held *h;
+
+    while ((h = held_list_pop(from)))
+        held_list_push(to, h);
+}
+
+static void on_sync_sent(struct amqp_broker *b, struct out_step *step, const struct err *why)
+{
+    (void)step;
+    if (why)
+        b->suspects->syncing = false; /* the next tick tries again */
+}
+
+/* Everything in the stream before this record was there when the asked ones had come. */
+static void sync(struct amqp_broker *b)
+{
+    struct amqp_suspects *s = b->suspects;
+    struct amqp_result_record record = {
+        .outcome = AMQP_RESULT_SYNC, .host = s->host, .now_ms = clock_wall_ms(b->clock)};
+    struct out_step *step;
+
+    if (s->syncing || !s->live)
+        return;
+    move_all(&s->asked, &s->later);
+    if (s->asked.len == 0)
+        return;
+    step = out_step_new(on_sync_sent, BROKER_STORED, 0);
+    if (!step)
+        return;
+    record.nonce = ++s->nonce;
+    s->syncing = true;
+    amqp_add_record(b, step, &record, NULL);
+    out_step_close(b, step);
+}
+
+static void on_own_sync(struct amqp_broker *b)
+{
+    struct amqp_suspects *s = b->suspects;
+    struct amqp_held *h;
+
+    s->syncing = false;
+    while ((h = held_list_pop(&s->asked)))
+        judge(b, h);
+    s->idle_at_ms = amqp_now(b) + IDLE_MS;
+    sync(b);
+}
+
+/* --- the stream --- */
+
+static void on_record(struct amqp_broker *b, struct amqp_reader *r, int64_t offset,
+                      struct slice bytes)
+{
+    struct amqp_suspects *s = b->suspects;
+    struct amqp_result_record record;
+    bool counted;
+
+    (void)r;
+    if (!amqp_result_read(&record, bytes))
+        return;
+    if (amqp_index_apply(s->index, offset, &record, &counted, NULL) != 0) {
+        stop_reading(b); /* out of memory: the next tick begins anew */
+        return;
+    }
+    if (record.outcome == AMQP_RESULT_SYNC && record.host == s->host && record.nonce == s->nonce)
+        on_own_sync(b);
+}
+
+static void on_live(struct amqp_broker *b, struct amqp_reader *r)
+{
+    (void)r;
+    b->suspects->live = true;
+    b->suspects->syncing = false;
+    sync(b);
+}
+
+static void begin_reading(struct amqp_broker *b)
+{
+    static const struct reader_ops ops = {.on_record = on_record, .on_live = on_live};
+    struct amqp_suspects *s = b->suspects;
+    struct reader_start start = {READER_TIME,
+                                 (clock_wall_ms(b->clock) - WINDOW_MS - SLACK_MS) / 1000};
+    struct amqp_index_config config = {.window_ms = WINDOW_MS + SLACK_MS};
+
+    s->index = amqp_index_new(&config);
+    if (s->index)
+        reader_begin(b, &s->reader, AMQP_RESULTS_STREAM, &start, &ops);
+}
+
+/* --- what the backend calls --- */
 
 void amqp_suspect(struct amqp_broker *b, struct amqp_held *h)
 {
-    amqp_offer(b, h, false);
+    struct amqp_suspects *s = b->suspects;
+
+    if (!s) {
+        s = b->suspects = calloc(1, sizeof(*s));
+        if (!s) {
+            amqp_offer(b, h, false); /* runs twice rather than never */
+            return;
+        }
+        s->host = uuid_random(&b->random);
+        s->idle_at_ms = CLOCK_NEVER;
+    }
+    h->state = HELD_SUSPECT;
+    held_list_push(&s->later, h);
+    s->idle_at_ms = CLOCK_NEVER;
+    if (!s->index)
+        begin_reading(b);
+    if (!s->syncing)
+        sync(b);
 }
 
 void amqp_suspects_forget(struct amqp_broker *b)
 {
-    (void)b;
-}
-
-void amqp_suspects_release(struct amqp_broker *b)
-{
-    (void)b;
+    if (!b->suspects)
+        return;
+    b->suspects->asked = (struct held_list){0};
+    b->suspects->later = (struct held_list){0};
 }
 
 int64_t amqp_suspects_deadline(const struct amqp_broker *b)
 {
-    (void)b;
-    return CLOCK_NEVER;
+    return b->suspects && b->suspects->index ? b->suspects->idle_at_ms : CLOCK_NEVER;
 }
 
 void amqp_suspects_tick(struct amqp_broker *b)
 {
-    (void)b;
+    struct amqp_suspects *s = b->suspects;
+    bool waiting = s && s->asked.len + s->later.len > 0;
+
+    if (waiting && !s->index)
+        begin_reading(b);
+    else if (waiting && !s->syncing)
+        sync(b);
+    else if (s && s->index && !waiting && amqp_now(b) >= s->idle_at_ms)
+        stop_reading(b);
+}
+
+void amqp_suspects_release(struct amqp_broker *b)
+{
+    if (!b->suspects)
+        return;
+    stop_reading(b);
+    free(b->suspects);
+    b->suspects = NULL;
 }

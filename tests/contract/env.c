@@ -246,10 +246,12 @@ json_t *ask(struct peer *p, enum broker_question question, const char *queue, co
                            .question = question,
                            .queue = slice_of(queue),
                            .handle = slice_of(handle)};
+    struct err e = ERR_INIT;
     struct seen s;
     json_t *answer;
 
-    assert_int_equal(broker_ask(p->b, &a, NULL), 0);
+    if (broker_ask(p->b, &a, &e) < 0)
+        fail_msg("ask %d: %s", (int)question, e.text);
     s = peer_expect(p, BROKER_ANSWER, a.tag);
     answer = json_loads(s.data, 0, NULL);
     assert_non_null(answer);
