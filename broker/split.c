@@ -18,6 +18,7 @@
  * published: those that start something new are published (at least once), one that continues the
  * job is dropped, because the job is done.
  */
+#include "base/fault.h"
 #include "broker/backend.h"
 #include "broker/events.h"
 
@@ -171,7 +172,7 @@ static int store_first(struct split *s, struct pending *p, struct slice id, stru
     return -1;
 }
 
-/* A job that has its SUCCESS does not go on. */
+/* A job that has its SUCCESS does not go on, and is counted as any backend counts it. */
 static void settle_as_succeeded(struct broker_finish *f, struct broker_message *followups)
 {
     size_t kept = 0;
@@ -182,6 +183,7 @@ static void settle_as_succeeded(struct broker_finish *f, struct broker_message *
     }
     f->followups_len = kept;
     f->outcome = BROKER_JOB_SUCCEEDED;
+    f->duplicate = true;
 }
 
 /* Second step, under the fence. CRASH: after result stored elsewhere, before finish - redelivery
@@ -191,6 +193,7 @@ static void end_delivery(struct split *s, struct pending *p, bool duplicate)
     struct err e = ERR_INIT;
     int rc;
 
+    FAULT_POINT("split.after-result");
     p->duplicate = duplicate;
     if (duplicate && !p->is_bury)
         settle_as_succeeded(&p->finish, p->followups);

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Kills the process that passes each named crash point and checks that nothing is lost or recorded twice.
 
-usage: crash_points.py SOURCE_DIR sqlite|redis [NAME...]
+usage: crash_points.py SOURCE_DIR sqlite|redis|split [NAME...]
 
 The names are read from the source (FAULT_POINT); a point of one backend is tried on that backend only. A fresh queue gets
 50 jobs, the first process of the worker that passes the point dies there, and all jobs must end in SUCCESS exactly once;
@@ -20,7 +20,7 @@ from harness import (Worker, broker, call, call_many, celeriac, result, totals, 
 
 JOBS = 50
 KEYS = 3  # dedup keys, each of three jobs
-BACKENDS = ("sqlite", "redis", "amqp", "memory")
+BACKENDS = ("sqlite", "redis", "amqp", "memory", "split")
 
 # Points that need a special situation, and the test that makes it.
 ELSEWHERE = {"redis.before-restore": "tests/interop/celery_test.py"}
@@ -90,6 +90,9 @@ def at_worker(name, kind):
                 sys.stderr.write(f"{totals(url)}\n{alive.worker.log()[-6000:]}")
                 raise
         check(url, ids)
+        if name == "split.after-result":
+            # The job ran again and found its SUCCESS: one duplicate more than the repeated keys make.
+            assert totals(url)["duplicates"] > 2 * KEYS, totals(url)
         return not flag.exists()
 
 

@@ -101,11 +101,15 @@ def shared_rabbitmq_url():
 
 @contextlib.contextmanager
 def broker(kind):
-    """Yields (url, directory) of a fresh broker: "sqlite", "redis" or "amqp"."""
+    """Yields (url, directory) of a fresh broker: "sqlite", "redis", "amqp" or "split": a file whose results are in Redis."""
     directory = tempfile.mkdtemp(prefix="celeriac-test-")
     server, shared = None, shared_rabbitmq_url() if kind == "amqp" else None
     try:
-        if kind == "redis":
+        if kind == "split":
+            server = Redis(directory).start()
+            os.environ["CELERIAC_RESULT_BACKEND"] = server.url
+            yield f"sqlite:{directory}/queue.db", directory
+        elif kind == "redis":
             server = Redis(directory).start()
             yield server.url, directory
         elif kind == "amqp" and not shared:
@@ -114,6 +118,7 @@ def broker(kind):
         else:
             yield shared or f"sqlite:{directory}/queue.db", directory
     finally:
+        os.environ.pop("CELERIAC_RESULT_BACKEND", None)
         if server:
             server.stop()
         shutil.rmtree(directory, ignore_errors=True)
