@@ -95,7 +95,7 @@ static void answer(void *context, struct id_entry *entry)
     struct amqp_broker *b = context;
     struct lookup *l = (struct lookup *)entry;
     struct slice doc = amqp_verdict_doc(&l->verdict, clock_wall_ms(b->clock));
-    const struct reply *reply = l->verdict.known ? NULL : replies_find(b, entry->id);
+    const struct kept_doc *reply = l->verdict.known ? NULL : replies_find(b, entry->id);
 
     if (!doc.ptr && reply && reply->doc.len)
         doc = buf_slice(&reply->doc); /* a Celery worker's, which writes no records */

@@ -7,105 +7,52 @@
 #include "broker/amqp_results.h"
 #include "broker/result.h"
 
-#include <stdlib.h>
-#include <string.h>
-
 #define CONSUMER_TAG "replies"
 #define DAY_MS       86400000
 
-/* --- what was sent --- */
+/* --- what was sent, and what came --- */
 
-const struct reply *replies_find(const struct amqp_broker *b, struct slice id)
+const struct kept_doc *replies_find(const struct amqp_broker *b, struct slice id)
 {
-    return b->results ? (struct reply *)id_table_find(&b->results->replies.ids, id) : NULL;
+    return b->results ? kept_docs_find(&b->results->replies.sent, id) : NULL;
 }
 
-bool replies_complete(const struct amqp_broker *b, const struct reply *r)
+bool replies_complete(const struct amqp_broker *b, const struct kept_doc *sent)
 {
-    return r->epoch != 0 && r->epoch == b->results->replies.epoch;
-}
-
-static size_t size_of(const struct reply *r)
-{
-    return sizeof(*r) + r->entry.id.len + r->doc.cap;
-}
-
-static void reply_drop(struct amqp_replies *all, struct reply *r)
-{
-    *(r->older ? &r->older->newer : &all->oldest) = r->newer;
-    *(r->newer ? &r->newer->older : &all->newest) = r->older;
-    all->bytes -= size_of(r);
-    id_table_remove(&all->ids, &r->entry);
-    buf_release(&r->doc);
-    free(r);
-}
-
-/* What is dropped is found in the stream. */
-static void make_room(struct amqp_replies *all)
-{
-    while (all->bytes > REPLIES_MAX_BYTES)
-        reply_drop(all, all->oldest);
+    return sent->mark != 0 && sent->mark == b->results->replies.epoch;
 }
 
 /* One that is there was sent twice: its reply may have come while the queue was another. */
 void amqp_replies_sent(struct amqp_broker *b, struct slice id)
 {
     struct amqp_replies *all = &b->results->replies;
-    struct reply *r = replies_find(b, id) ? NULL : calloc(1, sizeof(*r) + id.len);
+    struct kept_doc *sent = replies_find(b, id) ? NULL : kept_docs_add(&all->sent, id);
 
-    if (!r)
-        return;
-    memcpy(r + 1, id.ptr, id.len);
-    r->entry.id = slice_make(r + 1, id.len);
-    if (id_table_add(&all->ids, &r->entry) != 0) {
-        free(r);
-        return;
-    }
-    r->epoch = all->live || !all->lost ? all->epoch : 0;
-    r->older = all->newest;
-    *(r->older ? &r->older->newer : &all->oldest) = r;
-    all->newest = r;
-    all->bytes += size_of(r);
-    make_room(all);
+    if (sent)
+        sent->mark = all->live || !all->lost ? all->epoch : 0;
 }
 
 void replies_forget(struct amqp_broker *b, struct slice id)
 {
-    struct id_entry *found = b->results ? id_table_find(&b->results->replies.ids, id) : NULL;
+    struct kept_docs *all = b->results ? &b->results->replies.sent : NULL;
+    struct kept_doc *sent = all ? kept_docs_find(all, id) : NULL;
 
-    if (found)
-        reply_drop(&b->results->replies, (struct reply *)found);
-}
-
-/* --- what came --- */
-
-static void keep(struct amqp_replies *all, struct reply *r, struct slice doc)
-{
-    if (r->success)
-        return;
-    all->bytes -= size_of(r);
-    buf_clear(&r->doc);
-    buf_add(&r->doc, doc.ptr, doc.len);
-    all->bytes += size_of(r);
-    r->success = result_is_success(doc);
-    if (r->doc.failed)
-        reply_drop(all, r);
-    else
-        make_room(all);
+    if (sent)
+        kept_docs_drop(all, sent);
 }
 
 void amqp_replies_delivered(struct amqp_broker *b, const struct amqp_incoming *in)
 {
-    struct slice id =
-        slice_make(in->properties->correlation_id.bytes, in->properties->correlation_id.len);
-    struct id_entry *found;
+    amqp_bytes_t text = in->properties->correlation_id;
+    struct slice id = slice_make(text.bytes, text.len);
+    struct kept_doc *sent;
 
     if (!b->results || !(in->properties->_flags & AMQP_BASIC_CORRELATION_ID_FLAG) ||
         in->body.len == 0)
         return;
-    found = id_table_find(&b->results->replies.ids, id);
-    if (found)
-        keep(&b->results->replies, (struct reply *)found, in->body);
+    sent = kept_docs_find(&b->results->replies.sent, id);
+    if (sent && !(sent->doc.len && result_is_success(buf_slice(&sent->doc))))
+        kept_docs_set(&b->results->replies.sent, sent, in->body);
     watch_replied(b, id, in->body);
 }
 
@@ -127,6 +74,7 @@ int amqp_replies_open(struct amqp_broker *b, struct err *e)
         return err_nomem(e);
     uuid_next(&b->random, results->replies.queue);
     results->replies.epoch = 1;
+    results->replies.sent.max = REPLIES_MAX_BYTES;
     wire_want(b, AMQP_READ);
     return 0;
 }
@@ -215,17 +163,7 @@ void amqp_replies_refused(struct amqp_broker *b, const struct err *why)
     watches_follow_all(b);
 }
 
-static void drop(void *context, struct id_entry *entry)
-{
-    struct reply *r = (struct reply *)entry;
-
-    (void)context;
-    buf_release(&r->doc);
-    free(r);
-}
-
 void replies_release(struct amqp_broker *b)
 {
-    id_table_drain(&b->results->replies.ids, drop, NULL);
-    id_table_release(&b->results->replies.ids);
+    kept_docs_release(&b->results->replies.sent);
 }

@@ -108,7 +108,7 @@ int amqp_result_forget(struct broker *base, const uint64_t *tags, const struct s
 
 static int get_one(struct amqp_broker *b, uint64_t tag, struct slice id, struct err *e)
 {
-    const struct reply *reply = replies_find(b, id);
+    const struct kept_doc *reply = replies_find(b, id);
 
     if (!reply || !replies_complete(b, reply))
         return lookup_get(b, tag, id, e);

@@ -16,7 +16,7 @@
 #define BROKER_AMQP_RESULTS_H
 
 #include "broker/amqp.h"
-#include "broker/amqp_ids.h"
+#include "broker/amqp_docs.h"
 #include "broker/amqp_reader.h"
 #include "broker/amqp_verdict.h"
 
@@ -45,25 +45,15 @@ struct amqp_watches {
     bool live;
 };
 
-/* A task that this broker published with its own queue in it. */
-struct reply {
-    struct id_entry entry;
-    struct reply *older, *newer;
-    unsigned epoch; /* of the queue that it answers to; 0: it may have been gone for a while */
-    struct buf doc;
-    bool success;
-};
-
 struct amqp_replies {
     char queue[UUID_SIZE]; /* "": none is wanted */
     unsigned epoch;        /* grows when the queue may have been gone: replies may then be lost */
     bool declaring;
-    bool asked; /* to consume it: from now on it goes when the connection does */
-    bool live;  /* it is consumed */
-    bool lost;  /* it has gone before */
-    struct id_table ids;
-    struct reply *oldest, *newest;
-    size_t bytes;
+    bool asked;            /* to consume it: from now on it goes when the connection does */
+    bool live;             /* it is consumed */
+    bool lost;             /* it has gone before */
+    struct kept_docs sent; /* tasks with the queue in them. mark: the epoch of the queue that they
+                              answer to; 0: it may have been gone for a while */
 };
 
 struct amqp_results {
@@ -98,9 +88,9 @@ void watches_release(struct amqp_broker *b);
 
 /* --- amqp_replies.c --- */
 /* NULL: not sent by us, or forgotten since. */
-const struct reply *replies_find(const struct amqp_broker *b, struct slice id);
+const struct kept_doc *replies_find(const struct amqp_broker *b, struct slice id);
 /* Its document comes to the own queue, or has come. */
-bool replies_complete(const struct amqp_broker *b, const struct reply *r);
+bool replies_complete(const struct amqp_broker *b, const struct kept_doc *sent);
 void replies_forget(struct amqp_broker *b, struct slice id);
 void replies_release(struct amqp_broker *b);
 

@@ -179,7 +179,7 @@ static struct watch *watch_new(struct amqp_broker *b, struct slice id)
 int watch_add(struct amqp_broker *b, uint64_t tag, struct slice id, struct err *e)
 {
     struct watch *w = watch_find(b, id);
-    const struct reply *reply;
+    const struct kept_doc *reply;
 
     if (!w && results_of(b))
         w = watch_new(b, id);

@@ -1,11 +1,7 @@
 /* Which document is the result of a task: the rule over the records of its id. */
 #include "tests/support/check.h"
 
-#include "broker/amqp_ids.h"
 #include "broker/amqp_verdict.h"
-
-#include <stdio.h>
-#include <stdlib.h>
 
 #define NOW               1795000000000
 #define DOC(status, note) "{\"status\": \"" status "\", \"result\": \"" note "\"}"
@@ -110,55 +106,6 @@ static void some_records_say_nothing(void **state)
            {AMQP_RESULT_PURGED, NULL, 2, 0, 0}, {AMQP_RESULT_SYNC, NULL, 3, 0, 0});
 }
 
-/* --- the table of ids --- */
-
-#define MANY 1000
-
-struct thing {
-    struct id_entry entry;
-    char text[16];
-    int seen;
-};
-
-static void count(void *context, struct id_entry *entry)
-{
-    int *n = context;
-
-    ((struct thing *)entry)->seen++;
-    ++*n;
-}
-
-static void ids_are_found_removed_and_drained(void **state)
-{
-    struct thing *things = calloc(MANY, sizeof(*things));
-    struct id_table t = {0};
-    int n = 0;
-
-    (void)state;
-    assert_non_null(things);
-    for (int i = 0; i < MANY; i++) {
-        snprintf(things[i].text, sizeof(things[i].text), "id-%d", i);
-        things[i].entry.id = slice_of(things[i].text);
-        assert_int_equal(id_table_add(&t, &things[i].entry), 0);
-    }
-    for (int i = 0; i < MANY; i += 2)
-        id_table_remove(&t, &things[i].entry);
-    for (int i = 0; i < MANY; i++)
-        assert_ptr_equal(id_table_find(&t, slice_of(things[i].text)),
-                         i % 2 ? &things[i].entry : NULL);
-    id_table_each(&t, count, &n);
-    assert_int_equal(n, MANY / 2);
-    id_table_drain(&t, count, &n);
-    assert_int_equal(n, MANY);
-    for (int i = 0; i < MANY; i++)
-        assert_int_equal(things[i].seen, i % 2 ? 2 : 0);
-    assert_null(id_table_find(&t, slice_of("id-1")));
-    assert_int_equal(id_table_add(&t, &things[1].entry), 0);
-    assert_non_null(id_table_find(&t, slice_of("id-1")));
-    id_table_release(&t);
-    free(things);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -167,7 +114,6 @@ int main(void)
         cmocka_unit_test(what_was_forgotten_is_gone_until_said_anew),
         cmocka_unit_test(documents_expire),
         cmocka_unit_test(some_records_say_nothing),
-        cmocka_unit_test(ids_are_found_removed_and_drained),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
