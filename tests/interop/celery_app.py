@@ -7,10 +7,12 @@ import os
 import time
 
 import celery
+import kombu
+from kombu.transport import pyamqp
 
 
-def create(url, visibility_timeout_s=3600.0, **conf):
-    app = celery.Celery("celery_app", broker=url, backend=url, set_as_current=False)
+def create(url, visibility_timeout_s=3600.0, backend=None, **conf):
+    app = celery.Celery("celery_app", broker=url, backend=backend or url, set_as_current=False)
     # With a prefetch of one kombu 5.2 may look at its queue only every 10 s once it was full.
     app.conf.update(task_acks_late=True, worker_prefetch_multiplier=32, worker_hijack_root_logger=False,
                     broker_transport_options={"visibility_timeout": visibility_timeout_s},
@@ -75,4 +77,23 @@ def add_own_tasks(app):
             file.write(text + "\n")
 
 
-app = create(os.environ.get("PEER_URL", "memory://"), float(os.environ.get("PEER_VISIBILITY_S", "3600")))
+def quorum_queue(name):
+    """As Celery wants one: a topic exchange of its own, so that native delayed delivery finds it."""
+    return kombu.Queue(name, kombu.Exchange(name, type="topic"), routing_key=name, queue_arguments={"x-queue-type": "quorum"})
+
+
+def use_prefetch_per_consumer():
+    """Celery before 5.4 sets the prefetch for the whole channel, which quorum queues refuse."""
+    pyamqp.Transport.qos_semantics_matches_spec = lambda self, connection: True
+
+
+def queues_of_the_environment():
+    names = [name for name in os.environ.get("PEER_QUORUM", "").split(",") if name]
+    if not names:
+        return {}
+    use_prefetch_per_consumer()
+    return {"task_queues": [quorum_queue(name) for name in names]}
+
+
+app = create(os.environ.get("PEER_URL", "memory://"), float(os.environ.get("PEER_VISIBILITY_S", "3600")),
+             os.environ.get("PEER_BACKEND"), **queues_of_the_environment())

@@ -30,9 +30,9 @@ import redis  # noqa: E402
 class Peer:
     """A Celery worker with one child process, which acknowledges late."""
 
-    def __init__(self, directory, url, *args, name="peer", visibility_s=3600.0):
+    def __init__(self, directory, url, *args, name="peer", visibility_s=3600.0, env=None):
         self.log_path = pathlib.Path(directory, name + ".log")
-        env = {**os.environ, "PEER_URL": url, "PEER_VISIBILITY_S": str(visibility_s), "PYTHONPATH": str(HERE),
+        env = {**os.environ, **(env or {}), "PEER_URL": url, "PEER_VISIBILITY_S": str(visibility_s), "PYTHONPATH": str(HERE),
                "PYTHONDONTWRITEBYTECODE": "1", "C_FORCE_ROOT": "1"}
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
