@@ -149,12 +149,14 @@ static int keep_first(struct job *job, const struct broker_event *event)
     struct job_key *key = &job->key;
 
     key->first_id = strndup(event->id.ptr, event->id.len);
-    if (key->first_id && event->data.ptr)
-        key->first = malloc(event->data.len + 1);
-    if (!key->first_id || (event->data.ptr && !key->first))
+    if (!key->first_id)
         return -1;
-    if (event->data.len)
-        memcpy(key->first, event->data.ptr, event->data.len);
+    if (!event->data.ptr)
+        return 0;
+    key->first = malloc(event->data.len + 1);
+    if (!key->first)
+        return -1;
+    memcpy(key->first, event->data.ptr, event->data.len);
     key->first_len = event->data.len;
     return 0;
 }
