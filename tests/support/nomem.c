@@ -20,7 +20,10 @@ char *__wrap_strndup(const char *text, size_t len);
 void *__real_tsearch(const void *key, void **root, __compar_fn_t compare);
 void *__wrap_tsearch(const void *key, void **root, __compar_fn_t compare);
 int __real_inflateInit_(z_stream *z, const char *version, int size);
-int __wrap_inflateInit_(z_stream *z, const char *version, int size);
+/* Visible, or newer linkers (binutils 2.44) refuse it: OpenSSL's library uses inflateInit_ as well.
+ */
+__attribute__((visibility("default"))) int __wrap_inflateInit_(z_stream *z, const char *version,
+                                                               int size);
 
 static struct {
     long left; /* requests until the one that fails; 0: none does */
