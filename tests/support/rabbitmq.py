@@ -128,7 +128,9 @@ class Control:
         found = sorted(glob.glob("/usr/lib/erlang/erts-*/bin/erl_call")) + sorted(glob.glob("/usr/lib/erlang/lib/erl_interface-*/bin/erl_call"))
         if not found:
             return self.ctl("eval", erlang + ".")
-        done = subprocess.run([found[-1], "-sname", self.facts["node"], "-e"], input=erlang + ".\n", env=self.environment(),
+        # A name of its own: without it every erl_call has the same one, and the server lets only one of them in at a time.
+        name = "c" + secrets.token_hex(6)
+        done = subprocess.run([found[-1], "-h", name, "-sname", self.facts["node"], "-e"], input=erlang + ".\n", env=self.environment(),
                               capture_output=True, text=True, timeout=STOP_S)
         if done.returncode != 0 or not done.stdout.startswith("{ok"):
             raise RuntimeError(f"{erlang}: {done.stdout}{done.stderr}")
