@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Measures Celeriac on this machine and prints one JSON line per case.
 
-    bench/run.py --build build/release [--broker sqlite|redis ...] [--jobs 20000] [--repeat 5] [--case NAME ...]
+    bench/run.py --build build/release [--broker sqlite|redis|amqp ...] [--jobs 20000] [--repeat 5] [--case NAME ...]
 
 Rates are jobs per second; each case runs --repeat times and gives minimum, median and maximum. Every server and worker that is
 started lives in a temporary directory and is stopped by its pid. Use a release build.
@@ -39,7 +39,16 @@ def enqueue(url, jobs, task=None):
         return time.monotonic() - start
 
 
+def nothing_left(url):
+    """RabbitMQ: the totals are read from a stream, which would be measured as well; the queue's depth is cheap."""
+    row = [q for q in json.loads(harness.celeriac(url, "queue", "ls", "-o", "json", check=0).stdout) if q["queue"] == "celery"]
+    return row and row[0]["waiting"] + row[0]["leased"] == 0
+
+
 def wait_done(url, jobs):
+    if url.startswith("amqp"):
+        harness.wait_until(lambda: nothing_left(url), "an empty queue", 300)
+        return
     harness.wait_until(lambda: harness.totals(url)["succeeded"] >= jobs, f"{jobs} results", 300)
 
 
@@ -86,6 +95,25 @@ def case_end_to_end(kind, args):
             wait_done(url, args.jobs + 1)
             rates.append(args.jobs / (time.monotonic() - start))
     return {"unit": "jobs/s", "runners": 2, **spread(rates)}
+
+
+def case_limit(kind, args):
+    """End to end beside a plain program on librabbitmq with the same promises (bench_amqp.c), in one run."""
+    if kind != "amqp":
+        return None
+    ours, bare = [], []
+    for _ in range(args.repeat):
+        with harness.broker(kind) as (url, _dir):
+            out = subprocess.run([args.build / "bench" / "bench_amqp", url, str(args.jobs)], capture_output=True, check=True, text=True)
+            bare.append(json.loads(out.stdout.splitlines()[0])["per_s"])
+            with worker(url, 2):
+                warm(url)
+                start = time.monotonic()
+                enqueue(url, args.jobs)
+                wait_done(url, args.jobs + 1)
+                ours.append(args.jobs / (time.monotonic() - start))
+    return {"unit": "jobs/s", "bare": spread(bare), "ours": spread(ours),
+            "ratio": spread([o / b for o, b in zip(ours, bare)], 2)}
 
 
 def case_round_trip(kind, args):
@@ -164,7 +192,7 @@ CASES = {name[5:]: function for name, function in list(globals().items()) if nam
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--build", type=pathlib.Path, default=pathlib.Path("build"))
-    parser.add_argument("--broker", action="append", choices=["sqlite", "redis"])
+    parser.add_argument("--broker", action="append", choices=["sqlite", "redis", "amqp"])
     parser.add_argument("--case", action="append", choices=sorted(CASES))
     parser.add_argument("--jobs", type=int, default=20000)
     parser.add_argument("--repeat", type=int, default=5)
@@ -172,8 +200,10 @@ def main():
     args.build = args.build.resolve()
     os.environ["CELERIAC"] = str(args.build / "app" / "celeriac")
     for name in args.case or CASES:
-        for kind in args.broker or ["sqlite", "redis"]:
+        for kind in args.broker or ["sqlite", "redis", "amqp"]:
             figure = CASES[name](kind, args)
+            if figure is None:
+                continue
             print(json.dumps({"case": name, "broker": kind, "jobs": args.jobs, **figure}), flush=True)
 
 
