@@ -16,8 +16,8 @@
  * Files: amqp_wire.c connections, amqp_topology.c declarations, amqp_out.c messages on their way
  * out, amqp_publish.c what callers publish, amqp_consume.c deliveries and their hand-out,
  * amqp_held.c the ring of unacknowledged deliveries, amqp_settle.c finish, release, bury,
- * amqp_suspect.c redelivered messages, amqp_results.c, amqp_lookup.c, amqp_watch.c and
- * amqp_replies.c results, amqp_reader.c stream readers,
+ * amqp_suspect.c redelivered messages, amqp_results.c, amqp_lookup.c, amqp_watch.c,
+ * amqp_replies.c and amqp_recent.c results, amqp_reader.c stream readers,
  * amqp_query.c questions between processes, amqp_ask.c and amqp_dead.c operators, amqp_totals.c,
  * amqp_doctor.c.
  * Fork rule: open after fork, one process, one thread beside the dialing ones.
@@ -35,6 +35,8 @@
 #include "broker/amqp_topology.h"
 #include "broker/backend.h"
 #include "broker/events.h"
+
+#include <jansson.h>
 
 #define AMQP_RESULTS_STREAM "celeriac.results"
 #define AMQP_LEDGER_STREAM  "celeriac.ledger"
@@ -214,6 +216,16 @@ void amqp_replies_sent(struct amqp_broker *b, struct slice id);
 int amqp_replies_up(struct amqp_broker *b, struct err *e);
 void amqp_replies_down(struct amqp_broker *b);
 void amqp_replies_delivered(struct amqp_broker *b, const struct amqp_incoming *in);
+
+/* --- amqp_recent.c: what a node stored last, for who asks --- */
+/* Whether this node hears what others ask (and what is forgotten). */
+void amqp_recent_listen(struct amqp_broker *b, bool heard);
+void amqp_recent_keep(struct amqp_broker *b, const struct amqp_result_record *r);
+void amqp_recent_confirmed(struct amqp_broker *b, struct slice id);
+/* A query of others and a reply to one of ours; false: it is about something else. query: borrowed,
+ * may be NULL. */
+bool amqp_recent_asked(struct amqp_broker *b, const struct amqp_incoming *in, const json_t *query);
+bool amqp_recent_replied(struct amqp_broker *b, const struct amqp_incoming *in);
 
 /* --- amqp_results.c --- */
 void amqp_results_release(struct amqp_broker *b);

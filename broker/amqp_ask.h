@@ -20,6 +20,9 @@
 
 #include <jansson.h>
 
+/* A reply_to that leads back over the channel itself. */
+#define DIRECT_REPLY "amq.rabbitmq.reply-to"
+
 struct question;
 
 typedef void ask_next_fn(struct amqp_broker *b, struct question *q);
@@ -101,6 +104,8 @@ void survey_queues(struct amqp_broker *b, struct question *q); /* ends with BROK
 /* Collects what all nodes say of themselves into q->states, then goes on with then. */
 void query_states(struct amqp_broker *b, struct question *q, ask_next_fn *then);
 void query_nodes(struct amqp_broker *b, struct question *q); /* ends with BROKER_ASK_NODES */
+/* Replies to what names DIRECT_REPLY can be taken from now on; once for each connection. */
+int query_hear(struct amqp_broker *b, struct err *e);
 /* A reply to a query of ours, and a query of others. */
 void query_replied(struct amqp_broker *b, const struct amqp_incoming *in);
 void query_asked(struct amqp_broker *b, const struct amqp_incoming *in);

@@ -447,6 +447,7 @@ static void consume_down(struct amqp_broker *b, const struct err *why)
         q->declared = false;
         q->prefetch = 0;
     }
+    amqp_recent_listen(b, false);
     b->delayed = (struct held_list){0};
     held_ring_clear(&b->held);
     b->lent = 0;

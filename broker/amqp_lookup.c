@@ -203,6 +203,31 @@ static void begin(struct amqp_broker *b)
         all->host = uuid_random(&b->random);
     all->nonce++;
     reader_begin(b, &all->reader, AMQP_RESULTS_STREAM, &start, &lookup_ops);
+    recent_ask(b, &all->now.ids, all->nonce);
+}
+
+/* --- what nodes answer --- */
+
+/* A success stays what it is wherever it stands in the stream, and a node that has one was told
+ * what was forgotten. So the offset does not matter. */
+void lookup_heard(struct amqp_broker *b, uint64_t number, struct slice bytes)
+{
+    struct amqp_lookups *all = b->results ? &b->results->lookups : NULL;
+    struct amqp_result_record record;
+    struct lookup *l;
+
+    if (!all || !all->reader.ops || number != all->nonce || !amqp_result_read(&record, bytes))
+        return;
+    l = (struct lookup *)id_table_find(&all->now.ids, record.id);
+    if (!l)
+        return;
+    amqp_verdict_release(&l->verdict);
+    amqp_verdict_init(&l->verdict);
+    amqp_verdict_apply(&l->verdict, 0, &record, b->result_expires_ms);
+    id_table_remove(&all->now.ids, &l->entry);
+    answer(b, &l->entry);
+    if (all->now.ids.len == 0)
+        end(b, answer);
 }
 
 /* --- asking --- */

@@ -1,4 +1,4 @@
-#include "broker/amqp.h"
+#include "broker/amqp_ask.h"
 #include "broker/amqp_envelope.h"
 #include "broker/amqp_ladder.h"
 
@@ -224,6 +224,15 @@ static bool task_has_all(struct amqp_broker *b, const struct amqp_out *out,
     return true;
 }
 
+static bool has_all(struct amqp_broker *b, const struct amqp_out *out,
+                    const struct amqp_delay *plan)
+{
+    if (out->spec.task)
+        return task_has_all(b, out, plan);
+    return !slice_is(out->spec.exchange, QUERY_EXCHANGE) ||
+           have(b, TOPOLOGY_QUERY_EXCHANGE, slice_of(""), 0);
+}
+
 /* --- writing --- */
 
 static int add_grave_headers(struct amqp_outgoing *m, const struct grave_note *g, amqp_pool_t *pool,
@@ -316,6 +325,8 @@ static int write_out(struct amqp_broker *b, struct amqp_out *out, const struct a
     struct slice exchange = out->spec.exchange, key = out->spec.routing_key;
     struct amqp_outgoing m;
 
+    if (out->spec.reply_to.len && query_hear(b, e) != 0)
+        return -1;
     if (out->spec.task) {
         if (make_task(b, out, plan, &m, &b->out.pool, e) != 0)
             return -1;
@@ -356,7 +367,7 @@ static bool send_first(struct amqp_broker *b)
         give_up(b, &e);
         return true;
     }
-    if (out->spec.task && !task_has_all(b, out, &plan))
+    if (!has_all(b, out, &plan))
         return q->head != out; /* refused: go on with the next */
     rc = write_out(b, out, &plan, &e);
     recycle_amqp_pool(&q->pool);

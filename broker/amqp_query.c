@@ -12,9 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define QUERY_EXCHANGE "celeriac.query"
 #define NODES_QUEUE    "celeriac.nodes"
-#define DIRECT_REPLY   "amq.rabbitmq.reply-to"
 #define ANSWER_MS      1000
 
 /* --- answering --- */
@@ -83,6 +81,15 @@ static void send_text(struct amqp_broker *b, struct out_spec *spec, const char *
     out_step_close(b, step);
 }
 
+static bool is_about_results(struct amqp_broker *b, const struct amqp_incoming *in)
+{
+    json_t *query = json_loadb(in->body.ptr, in->body.len, 0, NULL);
+    bool taken = amqp_recent_asked(b, in, query);
+
+    json_decref(query);
+    return taken;
+}
+
 void query_asked(struct amqp_broker *b, const struct amqp_incoming *in)
 {
     const amqp_basic_properties_t *p = in->properties;
@@ -90,7 +97,7 @@ void query_asked(struct amqp_broker *b, const struct amqp_incoming *in)
     json_t *state;
     char *text;
 
-    if (!(p->_flags & AMQP_BASIC_REPLY_TO_FLAG))
+    if (is_about_results(b, in) || !(p->_flags & AMQP_BASIC_REPLY_TO_FLAG))
         return;
     spec.routing_key = slice_make(p->reply_to.bytes, p->reply_to.len);
     if (p->_flags & AMQP_BASIC_CORRELATION_ID_FLAG)
@@ -116,7 +123,9 @@ static void on_ear(void *owner, uint64_t number, const struct err *why)
     snprintf(own, sizeof(own), "%s.%s", QUERY_EXCHANGE, b->instance);
     m.queue = amqp_cstring_bytes(number ? NODES_QUEUE : own);
     m.consumer_tag = amqp_cstring_bytes(number ? "nodes" : "query");
-    link_call(l, AMQP_CH_ASK, AMQP_BASIC_CONSUME_METHOD, &m, NULL, NULL, 0, NULL);
+    if (link_call(l, AMQP_CH_ASK, AMQP_BASIC_CONSUME_METHOD, &m, NULL, NULL, 0, NULL) == 0 &&
+        !number)
+        amqp_recent_listen(b, true);
 }
 
 int query_listen(struct amqp_broker *b, struct err *e)
@@ -165,6 +174,8 @@ void query_replied(struct amqp_broker *b, const struct amqp_incoming *in)
     char number[24];
     json_t *state;
 
+    if (p->_flags & AMQP_BASIC_CORRELATION_ID_FLAG && amqp_recent_replied(b, in))
+        return;
     if (!a || a->give_up_ms == CLOCK_NEVER || !(p->_flags & AMQP_BASIC_CORRELATION_ID_FLAG))
         return;
     snprintf(number, sizeof(number), "%llu", (unsigned long long)a->query);
@@ -188,11 +199,27 @@ void query_tick(struct amqp_broker *b)
     heard_all(b, a->line);
 }
 
-static void send_query(struct amqp_broker *b, struct question *q)
+/* One channel is served in order: the consumer is there before the question. */
+int query_hear(struct amqp_broker *b, struct err *e)
 {
     amqp_basic_consume_t hear = {.queue = amqp_cstring_bytes(DIRECT_REPLY),
                                  .consumer_tag = amqp_cstring_bytes("replies"),
                                  .no_ack = 1};
+    struct amqp_asking *a = asking_of(b);
+
+    if (!a)
+        return err_nomem(e);
+    if (a->hears)
+        return 0;
+    if (link_call(b->wires[AMQP_PUBLISH].link, AMQP_CH_WORK, AMQP_BASIC_CONSUME_METHOD, &hear, NULL,
+                  NULL, 0, e) != 0)
+        return -1;
+    a->hears = true;
+    return 0;
+}
+
+static void send_query(struct amqp_broker *b, struct question *q)
+{
     struct amqp_asking *a = b->asking;
     char number[24];
     struct out_spec spec = {.exchange = slice_of(QUERY_EXCHANGE),
@@ -201,11 +228,6 @@ static void send_query(struct amqp_broker *b, struct question *q)
                             .priority = -1};
 
     (void)q;
-    /* One channel is served in order: the consumer is there before the question. */
-    if (!a->hears)
-        link_call(b->wires[AMQP_PUBLISH].link, AMQP_CH_WORK, AMQP_BASIC_CONSUME_METHOD, &hear, NULL,
-                  NULL, 0, NULL);
-    a->hears = true;
     a->give_up_ms = amqp_now(b) + ANSWER_MS;
     snprintf(number, sizeof(number), "%llu", (unsigned long long)++a->query);
     spec.correlation_id = slice_of(number);

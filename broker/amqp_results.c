@@ -21,6 +21,7 @@ void amqp_results_release(struct amqp_broker *b)
     lookups_release(b);
     watches_release(b);
     replies_release(b);
+    kept_docs_release(&b->results->recent);
     free(b->results);
     b->results = NULL;
 }
@@ -60,7 +61,8 @@ static void write_record(struct amqp_broker *b, enum broker_event_kind event, ui
         event_queue_fail(&b->events, tag, &e);
         return;
     }
-    if (amqp_add_record(b, step, record, &e) != 0) {
+    if (amqp_add_record(b, step, record, &e) != 0 ||
+        (event == BROKER_FORGOTTEN && recent_forget(b, step, record->id, &e) != 0)) {
         step->failed = true;
         step->why = e;
     }

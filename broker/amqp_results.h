@@ -5,7 +5,8 @@
  * Model: every state that a job reaches is one record of the stream celeriac.results, and, when its
  * sender named a queue, one message to that queue. So there are three ways to a result:
  *  - amqp_lookup.c reads the stream once for all who ask now, from the time of the oldest id to a
- *    sync record of its own (what is the result: amqp_verdict.h);
+ *    sync record of its own (what is the result: amqp_verdict.h), while amqp_recent.c asks the
+ *    nodes: an answer of theirs makes the reading shorter;
  *  - amqp_watch.c follows the stream for those who wait, and has it read once for what was there
  *    before;
  *  - amqp_replies.c has a queue of its own, named in every task that this broker publishes: who
@@ -56,10 +57,14 @@ struct amqp_replies {
                               answer to; 0: it may have been gone for a while */
 };
 
+/* Correlation ids of what nodes answer; the number of the reading follows. */
+#define RECENT_ANSWER "results."
+
 struct amqp_results {
     struct amqp_lookups lookups;
     struct amqp_watches watches;
     struct amqp_replies replies;
+    struct kept_docs recent; /* records of successes that this node stored; max 0: none are kept */
 };
 
 /* NULL when out of memory. */
@@ -74,6 +79,8 @@ int lookup_get(struct amqp_broker *b, uint64_t tag, struct slice id, struct err 
 int lookup_watched(struct amqp_broker *b, struct slice id, struct err *e);
 /* Begins what was asked, unless something is being read. */
 void lookups_start(struct amqp_broker *b);
+/* A node has the record of a success, as an answer to the reading of that number. */
+void lookup_heard(struct amqp_broker *b, uint64_t number, struct slice bytes);
 void lookups_release(struct amqp_broker *b);
 
 /* --- amqp_watch.c --- */
@@ -93,5 +100,11 @@ const struct kept_doc *replies_find(const struct amqp_broker *b, struct slice id
 bool replies_complete(const struct amqp_broker *b, const struct kept_doc *sent);
 void replies_forget(struct amqp_broker *b, struct slice id);
 void replies_release(struct amqp_broker *b);
+
+/* --- amqp_recent.c --- */
+/* Asks all nodes for results. */
+void recent_ask(struct amqp_broker *b, const struct id_table *ids, uint64_t number);
+/* Part of a step: tells all nodes to forget one. */
+int recent_forget(struct amqp_broker *b, struct out_step *step, struct slice id, struct err *e);
 
 #endif

@@ -115,6 +115,8 @@ static int add_result(struct amqp_broker *b, struct out_step *step, const struct
         uuid_next(&b->random, own);
         record.id = slice_of(own);
     }
+    if (id.len)
+        amqp_recent_keep(b, &record);
     if (id.len && add_reply(b, step, h, doc, e) != 0)
         return -1;
     return amqp_add_record(b, step, &record, e);
@@ -137,8 +139,10 @@ static void on_settled(struct amqp_broker *b, struct out_step *step, const struc
         event_queue_fail(&b->events, step->tag, why);
         return;
     }
-    if (h)
+    if (h) {
+        amqp_recent_confirmed(b, h->id);
         amqp_done_with(b, h);
+    }
     event_queue_done(&b->events, step->event, step->tag, step->flags);
 }
 

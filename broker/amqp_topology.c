@@ -6,7 +6,6 @@
 #include <string.h>
 
 /* The exchange on which processes ask each other (amqp_query.h). */
-#define QUERY_EXCHANGE "celeriac.query"
 /* Segments are what a stream forgets: an eighth of what it keeps is lost early at most. */
 #define STREAM_SEGMENT_BYTES (32 * 1024 * 1024)
 
@@ -205,6 +204,14 @@ static bool query_step(struct topology_step *s, const struct topology_job *job, 
     return n < 3;
 }
 
+static bool query_exchange_step(struct topology_step *s, const struct topology_job *job, int n)
+{
+    (void)job;
+    if (n == 0)
+        make_exchange(s, slice_of(QUERY_EXCHANGE), "fanout");
+    return n < 1;
+}
+
 static bool ladder_step(struct topology_step *s, const struct topology_job *job, int n)
 {
     (void)job;
@@ -227,6 +234,7 @@ static step_fn *const kinds[] = {
     [TOPOLOGY_TASK_QUEUE] = task_queue_step, [TOPOLOGY_GRAVE] = grave_step,
     [TOPOLOGY_REPLIES] = replies_step,       [TOPOLOGY_STREAM] = stream_step,
     [TOPOLOGY_QUERY] = query_step,           [TOPOLOGY_LADDER] = ladder_step,
+    [TOPOLOGY_QUERY_EXCHANGE] = query_exchange_step,
     [TOPOLOGY_LADDER_EXIT] = exit_step,      [TOPOLOGY_DELAY_QUEUE] = delay_step,
 };
 

@@ -16,12 +16,16 @@
 #include "base/buf.h"
 #include "broker/amqp_link.h"
 
+/* Fanout to all nodes. */
+#define QUERY_EXCHANGE "celeriac.query"
+
 enum topology_kind {
     TOPOLOGY_TASK_QUEUE, /* as Celery declares it: direct exchange, queue and binding of one name */
     TOPOLOGY_GRAVE,      /* a durable queue on the default exchange alone */
     TOPOLOGY_REPLIES,    /* a client's own reply queue, as Celery's rpc:// declares it */
     TOPOLOGY_STREAM,
     TOPOLOGY_QUERY,       /* this node's exclusive queue, bound to the query exchange */
+    TOPOLOGY_QUERY_EXCHANGE,
     TOPOLOGY_LADDER,      /* the delay ladder */
     TOPOLOGY_LADDER_EXIT, /* from the ladder to a queue */
     TOPOLOGY_DELAY_QUEUE  /* the queue of one fixed delay */

@@ -50,6 +50,35 @@ static void get_and_forget(struct contract_env *env)
     assert_null(stored(a, "id-1"));
 }
 
+/* Of a job as well, whose result its worker may still know. */
+static void a_forgotten_job_is_forgotten_by_all(struct contract_env *env)
+{
+    static const char envelope[] =
+        "{\"body\": \"W1tdLHt9LHt9XQ==\", \"content-type\": \"application/json\", "
+        "\"content-encoding\": \"utf-8\", \"headers\": {\"id\": \"id-1\", \"task\": \"t\"}, "
+        "\"properties\": {\"body_encoding\": \"base64\", \"correlation_id\": \"id-1\"}}";
+    struct peer *worker = peer_open(env, "w", 1), *client = peer_open(env, NULL, 0);
+    struct slice ids[] = {slice_of("id-1")};
+
+    for (uint64_t tag = 950; tag < 953; tag++) {
+        struct seen job, s;
+        char *doc;
+
+        put(client, "celery", envelope);
+        job = take(worker);
+        s = peer_expect(worker, BROKER_FINISHED, finish(worker, &job, "id-1", DOC("SUCCESS")));
+        seen_free(&s);
+        seen_free(&job);
+        doc = stored(client, "id-1");
+        assert_string_equal(doc, DOC("SUCCESS"));
+        free(doc);
+        assert_int_equal(broker_result_forget(client->b, &tag, ids, 1, NULL), 0);
+        s = peer_expect(client, BROKER_FORGOTTEN, tag);
+        seen_free(&s);
+        assert_null(stored(client, "id-1"));
+    }
+}
+
 static void a_watch_sees_what_is_there_and_what_comes(struct contract_env *env)
 {
     struct peer *a = peer_open(env, NULL, 0), *b = peer_open(env, NULL, 0);
@@ -128,6 +157,7 @@ static void a_success_is_kept(struct contract_env *env)
 
 const struct contract_row suite_results[] = {
     {"get and forget", get_and_forget},
+    {"a forgotten job is forgotten by all", a_forgotten_job_is_forgotten_by_all},
     {"a watch sees what is there and what comes", a_watch_sees_what_is_there_and_what_comes},
     {"many watches are each answered", many_watches_are_each_answered},
     {"an unwatched result is not told", an_unwatched_result_is_not_told},
