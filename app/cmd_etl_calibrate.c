@@ -17,7 +17,6 @@
 #define SAMPLE_MAX_LEN ((uint64_t)64 * 1024 * 1024)
 #define ROUNDS_MAX     2000
 #define DB_ROUNDS_MAX  64
-#define BUSY_MS        20000
 #define READY_MS       30000
 #define LIMITS         4
 
@@ -107,7 +106,7 @@ static int make_dbs(struct calibration *calibration, char **paths, size_t n, str
             paths[i] = NULL;
             return err_nomem(e);
         }
-        sink = etl_sink_sqlite_open(paths[i], BUSY_MS, &err);
+        sink = etl_sink_sqlite_open(paths[i], ETL_BUSY_MS, &err);
         if (sink == NULL)
             return etl_err_take(e, &err);
         etl_sink_close(sink);
@@ -312,15 +311,10 @@ static int open_logs(struct calibration *calibration, const struct opt_values *v
         .bytes_max = SAMPLE_MAX_LEN,
     };
     struct etl_err err;
-    int rc;
 
     snprintf(spool, sizeof(spool), "%s/spool", calibration->folder);
     snprintf(db, sizeof(db), "%s/logs.db", calibration->folder);
-    options.sink = etl_sink_sqlite_open(db, BUSY_MS, &err);
-    rc = options.sink != NULL ? etl_set_open(&calibration->set, argv, (size_t)argc, &options, &err)
-                              : -1;
-    etl_sink_close(options.sink);
-    if (rc != 0)
+    if (etl_set_open_in(&calibration->set, db, argv, (size_t)argc, options, &err) != 0)
         return etl_err_take(e, &err);
     if (calibration->set.lines == 0)
         return err_set(e, ERR_USAGE, "the logs are empty: there is nothing to measure");

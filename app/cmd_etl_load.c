@@ -9,8 +9,6 @@
 #include "app/etl_progress.h"
 #include "app/etl_report.h"
 
-#define BUSY_MS 20000
-
 static const struct opt_row rows[] = {
     {.name = "db",
      .kind = OPT_TEXT,
@@ -89,12 +87,9 @@ static int open_set(struct load *load, int argc, char **argv, struct err *e)
         err_nomem(e);
     } else if (etl_absolute(spool, &spool_path, e) == 0) {
         options.spool = spool_path;
-        options.sink = etl_sink_sqlite_open(load->db, BUSY_MS, &err);
-        rc = options.sink != NULL ? etl_set_open(&load->set, argv, (size_t)argc, &options, &err)
-                                  : -1;
+        rc = etl_set_open_in(&load->set, load->db, argv, (size_t)argc, options, &err);
         if (rc != 0)
             etl_err_take(e, &err);
-        etl_sink_close(options.sink);
     }
     free(spool_path);
     free(spool);

@@ -8,8 +8,6 @@
 
 #include "tasks/etl_verify.h"
 
-#define BUSY_MS 20000
-
 static const struct opt_row rows[] = {
     {.name = "db",
      .kind = OPT_TEXT,
@@ -196,7 +194,7 @@ static int run_verify(struct command_context *ctx, const struct opt_values *v, i
         return EXITCODE_INTERNAL;
     run.spool = spool;
     if (probe(run.db, &err) == 0)
-        run.sink = etl_sink_sqlite_open(run.db, BUSY_MS, &err);
+        run.sink = etl_sink_sqlite_open(run.db, ETL_BUSY_MS, &err);
     if (run.sink == NULL) {
         status = etl_fail(ctx, &err);
     } else {

@@ -13,6 +13,7 @@
 
 #define ETL_CHUNK_LEN_DEFAULT "2097152"
 #define ETL_DB_DEFAULT        "events.db"
+#define ETL_BUSY_MS           20000 /* how long a locked database is waited for */
 
 extern const struct command command_etl_load;
 extern const struct command command_etl_verify;

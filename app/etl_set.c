@@ -1,5 +1,7 @@
 #include "app/etl_set.h"
 
+#include "app/etl.h"
+
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
@@ -115,6 +117,19 @@ int etl_set_open(struct etl_set *set, char *const *paths, size_t paths_len,
     }
     if (rc != 0)
         etl_set_release(set);
+    return rc;
+}
+
+int etl_set_open_in(struct etl_set *set, const char *db, char *const *paths, size_t paths_len,
+                    struct etl_set_options options, struct etl_err *err)
+{
+    int rc;
+
+    options.sink = etl_sink_sqlite_open(db, ETL_BUSY_MS, err);
+    if (options.sink == NULL)
+        return -1;
+    rc = etl_set_open(set, paths, paths_len, &options, err);
+    etl_sink_close(options.sink);
     return rc;
 }
 

@@ -48,6 +48,11 @@ int etl_set_open(struct etl_set *set, char *const *paths, size_t paths_len,
                  const struct etl_set_options *options, struct etl_err *err);
 void etl_set_release(struct etl_set *set);
 
+/* The same with the database at `db` as the options' sink, open as long as the logs are looked up.
+ */
+int etl_set_open_in(struct etl_set *set, const char *db, char *const *paths, size_t paths_len,
+                    struct etl_set_options options, struct etl_err *err);
+
 /* The keyword arguments of etl.load_chunk (db given) or etl.parse_chunk (NULL) for a part, as JSON.
  * Owned by the caller; NULL when out of memory or when a path is not UTF-8. */
 char *etl_set_kwargs(const struct etl_set *set, size_t part, const char *db);
