@@ -11,6 +11,7 @@ import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
 from harness import Redis, process_tree  # noqa: E402
+from rabbitmq import RabbitMQ, available  # noqa: E402
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 QUICKSTART = os.path.join(ROOT, "scripts", "quickstart")
@@ -64,13 +65,8 @@ class Quickstart(unittest.TestCase):
         out, err = process.communicate()
         return subprocess.CompletedProcess(args, process.returncode, out, err), titles
 
-    def test_a_server_that_is_already_there(self):
-        place = os.path.join(self.folder, "server")
-        os.mkdir(place)
-        redis = Redis(place).start()
-        self.addCleanup(redis.stop)
-        redis.cli("CONFIG", "SET", "requirepass", "hush77")
-        url = redis.url.replace("redis+socket://", "redis+socket://:hush77@")
+    def check_server(self, url, secret):
+        """The main job through a server, the URL given in each way; nobody sees its password."""
         self.write("a.log", "".join(LINE % (i % 60, i) for i in range(20000)))
         args = ("--no-calibrate", "-o", "json", "--chunk-size", "5000", "a.log")
         for way in (("-b", url, *args), (f"--broker={url}", *args), args):
@@ -79,10 +75,33 @@ class Quickstart(unittest.TestCase):
             report = json.loads(done.stdout)
             self.assertEqual(report["inserted"] + report["duplicates"], 20000)
             self.assertTrue(titles)
-            self.assertNotIn("hush77", "".join(titles) + done.stdout + done.stderr)
+            self.assertNotIn(secret, "".join(titles) + done.stdout + done.stderr)
             self.assertEqual(os.listdir(self.tmp), [], "something is left behind")
+
+    def place(self):
+        path = os.path.join(self.folder, "server")
+        os.mkdir(path)
+        return path
+
+    def test_a_redis_that_is_already_there(self):
+        redis = Redis(self.place()).start()
+        self.addCleanup(redis.stop)
+        redis.cli("CONFIG", "SET", "requirepass", "hush77")
+        self.check_server(redis.url.replace("redis+socket://", "redis+socket://:hush77@"), "hush77")
         said = redis.cli("-a", "hush77", "--no-auth-warning", "HGET", "celeriac:totals", "succeeded")
         self.assertGreater(int(said), 100)
+
+    @unittest.skipUnless(available(), "no rabbitmq-server")
+    def test_a_rabbitmq_that_is_already_there(self):
+        server = RabbitMQ(self.place()).start()
+        self.addCleanup(server.stop)
+        vhost = server.fresh_vhost()
+        server.ctl("add_user", "loader", "hush77")
+        server.ctl("set_permissions", "-p", vhost, "loader", ".*", ".*", ".*")
+        self.check_server(server.url_of(vhost, "loader", "hush77"), "hush77")
+        left = dict(line.split("\t") for line in server.ctl("list_queues", "-p", vhost, "name", "messages").splitlines()[1:])
+        self.assertEqual([count for name, count in left.items() if name.startswith("quickstart.")], ["0"])
+        self.assertNotIn("celery", left, "the usual queue is not touched")
 
     def test_a_server_that_can_not_be_used(self):
         self.write("a.log", LINE % (0, 0))
