@@ -19,7 +19,7 @@
  * amqp_suspect.c redelivered messages, amqp_results.c, amqp_lookup.c, amqp_watch.c,
  * amqp_replies.c and amqp_recent.c results, amqp_reader.c stream readers,
  * amqp_query.c questions between processes, amqp_ask.c and amqp_dead.c operators, amqp_totals.c,
- * amqp_doctor.c.
+ * amqp_doctor.c, amqp_kind.c.
  * Fork rule: open after fork, one process, one thread beside the dialing ones.
  */
 #ifndef BROKER_AMQP_H
@@ -46,7 +46,7 @@ enum amqp_channel {
     AMQP_CH_WORK = 1, /* consume and acknowledge; publish with confirms; read a stream */
     AMQP_CH_TOPOLOGY, /* declarations: refusals close it */
     AMQP_CH_ASK,      /* what operators ask: passive declares, get, purge */
-    AMQP_CH_DOCTOR,   /* on the publishing connection: refusals close it */
+    AMQP_CH_DOCTOR,   /* publishing, consuming: what a queue is; refusals close it */
     AMQP_CH_REPLIES,  /* on the reading connection: a client's own reply queue */
     AMQP_CH_READERS   /* on the reading connection: from here on one for each reader */
 };
@@ -251,6 +251,15 @@ void amqp_note_queue(struct amqp_broker *b, struct slice queue);
 void amqp_ask_down(struct amqp_broker *b, const struct err *why);
 void amqp_ask_release(struct amqp_broker *b);
 int amqp_announce(struct broker *base, struct slice json, int64_t ttl_ms, struct err *e);
+
+/* --- amqp_kind.c, on channel AMQP_CH_DOCTOR --- */
+/* The refusal that comes as answer names the queue's type; it closes the channel. */
+int amqp_kind_ask(struct amqp_link *l, const char *queue, amqp_answered_fn *answered, void *context,
+                  uint64_t number, struct err *e);
+/* The type in the text of the refusal, "" when it says something else. */
+void amqp_kind_read(const char *refusal, char *to, size_t size);
+/* Looks what the consumed queues are; quorum queues get their way out of the delay ladder. */
+void amqp_kinds_look(struct amqp_broker *b);
 
 /* --- amqp_doctor.c, on channel AMQP_CH_DOCTOR of the publishing connection --- */
 int amqp_doctor(struct amqp_broker *b, const struct broker_ask *ask, struct err *e);

@@ -346,6 +346,7 @@ static void on_queue(void *owner, uint64_t number, const struct err *why)
     wire_ready(b, AMQP_CONSUME);
     consume_again(b);
     follow_demand(b);
+    amqp_kinds_look(b);
 }
 
 static int want_queue(struct amqp_broker *b, size_t index, struct err *e)
@@ -387,7 +388,7 @@ static void on_channel_closed(void *owner, struct amqp_link *l, int channel, int
     (void)code;
     if (channel == AMQP_CH_TOPOLOGY)
         topology_channel_closed(&w->topology);
-    else
+    else if (channel != AMQP_CH_DOCTOR)
         wire_drop(w, why);
 }
 

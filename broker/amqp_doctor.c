@@ -1,9 +1,8 @@
 /*
  * What a doctor says of RabbitMQ by AMQP alone; the rest is amqp_health.c's.
  *
- * A queue is looked at in two steps on a channel of its own: a passive declare tells its counts; a
- * declare with a type that no server has is refused with a text that names what the queue is, and
- * can never make one. The server closes the channel at each refusal. One examination at a time.
+ * A queue is looked at in two steps on a channel of its own: a passive declare tells its counts,
+ * amqp_kind.c its type. The server closes the channel at each refusal. One examination at a time.
  */
 #include "broker/amqp.h"
 #include "broker/answer.h"
@@ -11,9 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* What no server knows as the type of a queue. */
-#define NO_TYPE "celeriac-doctor"
 
 struct amqp_doctor {
     struct amqp_doctor *next;
@@ -163,21 +159,6 @@ static void check_line(const struct amqp_broker *b, struct buf *out)
 
 static void next_queue(struct amqp_broker *b, struct amqp_doctor *d);
 
-/* "... but current is 'quorum'", or "none": the type, "" when the text says something else. */
-static void read_type(const char *text, char *to, size_t size)
-{
-    const char *at = strstr(text, "'x-queue-type'") ? strstr(text, "current is ") : NULL;
-
-    to[0] = '\0';
-    if (!at)
-        return;
-    at += strlen("current is ");
-    if (*at == '\'')
-        snprintf(to, size, "%.*s", (int)strcspn(at + 1, "'"), at + 1);
-    else if (strncmp(at, "none", 4) == 0)
-        snprintf(to, size, "classic");
-}
-
 static enum answer_verdict judge(const char *text, const char *type, const char **advice)
 {
     *advice = NULL;
@@ -196,7 +177,7 @@ static void tell_queue(struct amqp_doctor *d, const char *text)
     enum answer_verdict verdict;
     char type[24], check[128];
 
-    read_type(text, type, sizeof(type));
+    amqp_kind_read(text, type, sizeof(type));
     verdict = judge(text, type, &advice);
     snprintf(check, sizeof(check), "queue %.100s", d->name);
     answer_check(&d->out, check, verdict, advice, "%s, %u waiting, %u consumers",
@@ -242,16 +223,9 @@ static void on_type(void *owner, void *context, uint64_t number, const struct am
 
 static void ask_type(struct amqp_broker *b, struct amqp_doctor *d)
 {
-    amqp_table_entry_t entry = {
-        .key = amqp_cstring_bytes("x-queue-type"),
-        .value = {.kind = AMQP_FIELD_KIND_UTF8, .value.bytes = amqp_cstring_bytes(NO_TYPE)}};
-    amqp_queue_declare_t declare = {.queue = amqp_cstring_bytes(d->name),
-                                    .durable = 1,
-                                    .arguments = {.num_entries = 1, .entries = &entry}};
     struct err e = ERR_INIT;
 
-    if (link_call(b->wires[AMQP_PUBLISH].link, AMQP_CH_DOCTOR, AMQP_QUEUE_DECLARE_METHOD, &declare,
-                  on_type, d, 0, &e) != 0)
+    if (amqp_kind_ask(b->wires[AMQP_PUBLISH].link, d->name, on_type, d, 0, &e) != 0)
         fail(b, d, &e);
 }
 

@@ -9,6 +9,7 @@ import uuid
 
 from amqp_case import AmqpCase  # first: it skips the program where Celery is missing
 import celery
+import celery.exceptions
 import kombu
 from celery.exceptions import NotRegistered, TaskRevokedError
 
@@ -146,6 +147,36 @@ class Queues(AmqpCase):
         with self.assertRaisesRegex(KeyError, "again"):
             retried.get(**GET)
         wait_until(lambda: self.count("qq") == 0, "an empty queue")
+
+    def test_native_delayed_delivery(self):
+        """As Celery 5.5 sends a countdown to a quorum queue, whose workers have to declare the ladder."""
+        app = self.client(task_queues=[quorum_queue("qq")])
+        self.assertIsNone(app.send_task("math.add", (0, 0), queue="qq", ignore_result=True).result)  # declares it
+        self.worker("-Q", "celery,qq")
+        wait_until(lambda: self.has_exchange("celery_delayed_delivery"), "the ladder")
+        exchange = kombu.Exchange("celery_delayed_27", type="topic", passive=True)
+        key = ".".join(f"{3:028b}") + ".qq"
+
+        def delivered():
+            """What is sent before the last binding of the ladder is there goes nowhere: then once more."""
+            began = time.monotonic()
+            late = app.send_task("math.add", (1, 2), exchange=exchange, routing_key=key, countdown=3)
+            try:
+                self.assertEqual(late.get(timeout=5), 3)
+            except celery.exceptions.TimeoutError:
+                return False
+            self.assertGreaterEqual(time.monotonic() - began, 2.99)
+            return True
+
+        wait_until(delivered, "a job that came down the ladder")
+
+    def has_exchange(self, name):
+        with kombu.Connection(self.url) as connection:
+            try:
+                connection.default_channel.exchange_declare(name, "topic", passive=True)
+                return True
+            except connection.channel_errors:
+                return False
 
     def test_results_in_redis(self):
         backend = self.start_redis()
