@@ -1,5 +1,7 @@
 #include "broker/amqp_link_parts.h"
 
+#include <string.h>
+
 static struct slice text_of(amqp_bytes_t b)
 {
     return slice_make(b.bytes, b.len);
@@ -59,24 +61,34 @@ static void connection_unblocked(struct amqp_link *l, struct link_channel *ch, c
 
 /* --- methods of a channel --- */
 
+/* A queue whose process has not come up yet, for a moment after the server's start, is told as one
+ * that does not exist. */
+static int close_code(const amqp_channel_close_t *m)
+{
+    static const char down[] = "is down or inaccessible";
+    bool waits =
+        m->reply_text.len && memmem(m->reply_text.bytes, m->reply_text.len, down, sizeof(down) - 1);
+
+    return m->reply_code == AMQP_NOT_FOUND && waits ? AMQP_RESOURCE_ERROR : m->reply_code;
+}
+
 static void channel_close(struct amqp_link *l, struct link_channel *ch, const void *decoded)
 {
     static const amqp_channel_close_ok_t ok = {0};
     const amqp_channel_close_t *m = decoded;
+    int code = close_code(m);
     struct err e;
 
     reply(l, ch->number, AMQP_CHANNEL_CLOSE_OK_METHOD, &ok);
     if (l->broken)
         return;
-    err_set(&e, link_code(m->reply_code), "%.*s (%d)", SLICE_ARG(text_of(m->reply_text)),
-            m->reply_code);
+    err_set(&e, link_code(code), "%.*s (%d)", SLICE_ARG(text_of(m->reply_text)), m->reply_code);
     ch->phase = CHANNEL_CLOSED;
     content_clear(&ch->content);
     confirms_stop(&ch->confirms);
-    link_fail_calls(l, ch, m->reply_code, (amqp_method_number_t)m->class_id << 16 | m->method_id,
-                    &e);
+    link_fail_calls(l, ch, code, (amqp_method_number_t)m->class_id << 16 | m->method_id, &e);
     if (l->events->on_channel_closed)
-        l->events->on_channel_closed(l->owner, l, ch->number, m->reply_code, &e);
+        l->events->on_channel_closed(l->owner, l, ch->number, code, &e);
 }
 
 static void channel_flow(struct amqp_link *l, struct link_channel *ch, const void *decoded)

@@ -31,12 +31,18 @@ struct out_step *out_step_new(out_done_fn *done, enum broker_event_kind event, u
     return step;
 }
 
+static void free_step(struct out_step *step)
+{
+    free(step->owner);
+    free(step);
+}
+
 static void answer_if_complete(struct amqp_broker *b, struct out_step *step)
 {
     if (!step->closed || step->waiting > 0)
         return;
     step->done(b, step, step->failed ? &step->why : NULL);
-    free(step);
+    free_step(step);
 }
 
 void out_step_close(struct amqp_broker *b, struct out_step *step)
@@ -556,7 +562,7 @@ static void free_out(struct amqp_out *out)
 
     free(out);
     if (--step->waiting == 0)
-        free(step);
+        free_step(step);
 }
 
 void amqp_out_release(struct out_queue *q)

@@ -155,7 +155,6 @@ static void on_published(struct amqp_broker *b, struct out_step *step, const str
             remember_token(b, *token);
         event_queue_done(&b->events, BROKER_PUBLISHED, step->tag, 0);
     }
-    free(token);
 }
 
 static int keep_token(struct out_step *step, XXH128_hash_t hash, struct err *e)

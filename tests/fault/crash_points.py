@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Kills the process that passes each named crash point and checks that nothing is lost or recorded twice.
 
-usage: crash_points.py SOURCE_DIR sqlite|redis|split [NAME...]
+usage: crash_points.py SOURCE_DIR sqlite|redis|amqp|split [NAME...]
 
 The names are read from the source (FAULT_POINT); a point of one backend is tried on that backend only. A fresh queue gets
 50 jobs, the first process of the worker that passes the point dies there, and all jobs must end in SUCCESS exactly once;

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """What goes wrong around a worker: a broker that is locked, broken, full, restarted; messages that nobody can read.
 
-usage: outage_test.py sqlite|redis [unittest arguments]
+usage: outage_test.py sqlite|redis|amqp [unittest arguments]
 """
 import base64
 import json
@@ -18,6 +18,7 @@ import unittest
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
 from harness import (Redis, Worker, broker, call, call_many, celeriac, command, result, totals, unaccounted,  # noqa: E402
                      valgrind_findings, wait_until)
+from rabbitmq import RabbitMQ  # noqa: E402
 
 
 def tearDownModule():
@@ -294,6 +295,192 @@ class RedisServer(unittest.TestCase):
         self.assertEqual(worker.dispatcher(), dispatcher)
 
 
+class RabbitMQServer(unittest.TestCase):
+    """One server for all cases, each in a virtual host of its own."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.place = tempfile.TemporaryDirectory(prefix="celeriac-test-")
+        cls.addClassCleanup(cls.place.cleanup)
+        cls.server = RabbitMQ(cls.place.name).start()
+        cls.addClassCleanup(cls.server.stop)
+
+    def setUp(self):
+        directory = tempfile.TemporaryDirectory(prefix="celeriac-test-")
+        self.addCleanup(directory.cleanup)
+        self.dir = directory.name
+        self.vhost = self.server.fresh_vhost()
+        self.url = self.server.url_of(self.vhost)
+
+    def worker(self, *args):
+        worker = add_worker(self, self.url, self.dir, "--track-started", *args)
+        self.assertEqual(result(self.url, call(self.url, "math.add", 1, 1), wait_s=30)["result"], 2)
+        return worker
+
+    def running(self, seconds):
+        """The id of a job that runs now."""
+        task_id = call(self.url, "sleep", seconds)
+        wait_until(lambda: result(self.url, task_id)["status"] == "STARTED", "the job to run")
+        return task_id
+
+    def producer(self, a, b, *words):
+        return subprocess.Popen(command(self.url, "call", "math.add", "-a", f"[{a}, {b}]", *words), text=True, stdout=subprocess.PIPE,
+                                stderr=subprocess.PIPE)
+
+    def sent(self, producer):
+        """The id that a producer got in the end."""
+        out, errors = producer.communicate(timeout=60)
+        self.assertEqual(producer.returncode, 0, errors)
+        return out.strip()
+
+    def assert_all_done(self, jobs):
+        """Every job is recorded once; what was recorded again does not count."""
+        def done():
+            t = totals(self.url)
+            return t["succeeded"] - t["duplicates"] >= jobs and t["waiting"] == t["leased"] == 0 and t
+        t = wait_until(done, f"{jobs} results")
+        self.assertEqual((t["succeeded"] - t["duplicates"], t["failed"], t["dead"]), (jobs, 0, 0), t)
+
+    def assert_said_once(self, worker, text):
+        self.assertEqual(worker.log().count(text), 1, worker.log())
+
+    # -- the server --
+
+    def test_a_restart_loses_nothing(self):
+        worker = self.worker("-c", "2")
+        call_many(self.url, [{"task": "math.add", "args": [i, 1]} for i in range(200)])
+        late = call(self.url, "math.add", 5, 5, countdown=8)
+        self.server.stop_server()
+        producer = self.producer(2, 2, "--timeout", "60")
+        self.server.start()
+        self.assertEqual(result(self.url, self.sent(producer), wait_s=30)["result"], 4)
+        self.assertEqual(result(self.url, late, wait_s=30)["result"], 10)
+        self.assert_all_done(203)
+        self.assertIn("broker is back", worker.log())
+
+    def test_a_kill_of_the_server_loses_nothing(self):
+        worker = self.worker("-c", "2")
+        dispatcher = worker.dispatcher()
+        for _ in range(2):
+            call_many(self.url, [{"task": "math.add", "args": [i, 1]} for i in range(100)])
+            self.server.kill9()
+            self.server.start()
+            wait_until(lambda: result(self.url, call(self.url, "math.add", 1, 1, timeout=60), wait_s=30)["result"] == 2, "the worker")
+        self.assert_all_done(203)
+        self.assertEqual(worker.dispatcher(), dispatcher)
+
+    def test_a_frozen_server_is_survived(self):
+        worker = self.worker("-c", "2")
+        dispatcher, task_id = worker.dispatcher(), self.running(3)
+        call_many(self.url, [{"task": "sleep", "args": [0.1]} for _ in range(30)])
+        self.server.send_signal(signal.SIGSTOP)
+        try:
+            refused = celeriac(self.url, "call", "math.add", "-a", "[1, 1]", "--timeout", "2")
+            with self.assertRaises(subprocess.TimeoutExpired):
+                worker.process.wait(5)
+        finally:
+            self.server.send_signal(signal.SIGCONT)
+        self.assertEqual((refused.returncode, refused.stdout), (3, ""), refused)
+        self.assertIn("127.0.0.1", refused.stderr)
+        # It answered the supervisor's pings all the time.
+        self.assertEqual(worker.dispatcher(), dispatcher)
+        self.assertEqual(result(self.url, task_id, wait_s=30)["status"], "SUCCESS")
+        self.assert_all_done(32)
+
+    def test_a_memory_alarm_is_waited_for(self):
+        worker = self.worker("-c", "2")
+        dispatcher, task_id = worker.dispatcher(), self.running(2)
+        self.server.memory_alarm(True)
+        try:
+            # A connection is told when it sends.
+            refused = celeriac(self.url, "call", "math.add", "-a", "[1, 1]", "--timeout", "2")
+            producer = self.producer(2, 2, "--timeout", "60")
+            wait_until(lambda: "memory or disk alarm" in worker.log(), "the worker to say it")
+            with self.assertRaises(subprocess.TimeoutExpired):
+                worker.process.wait(3)
+        finally:
+            self.server.memory_alarm(False)
+        got = self.sent(producer)
+        self.assertEqual((refused.returncode, refused.stdout), (3, ""), refused)
+        self.assertIn("alarm", refused.stderr)
+        self.assertEqual(result(self.url, task_id, wait_s=30)["status"], "SUCCESS")
+        self.assertEqual(result(self.url, got, wait_s=30)["result"], 4)
+        self.assert_said_once(worker, "memory or disk alarm")
+        self.assert_said_once(worker, "broker is back")
+        self.assertEqual(worker.dispatcher(), dispatcher)
+
+    # -- its operator --
+
+    def test_closed_connections_are_opened_again(self):
+        worker = self.worker("-c", "2")
+        call_many(self.url, [{"task": "sleep", "args": [0.05]} for _ in range(100)])
+        for _ in range(3):
+            self.server.ctl("close_all_connections", "--vhost", self.vhost, "maintenance")
+        self.assert_all_done(101)
+        self.assertIn("maintenance", worker.log())
+        self.assertIn("broker is back", worker.log())
+
+    def test_a_deleted_queue_is_declared_again(self):
+        worker = self.worker("-c", "1")
+        task_id = self.running(1)
+        self.server.ctl("delete_queue", "-p", self.vhost, "celery")
+        self.assertEqual(result(self.url, call(self.url, "math.add", 2, 2), wait_s=30)["result"], 4)
+        self.assertEqual(result(self.url, task_id, wait_s=30)["status"], "SUCCESS")
+        self.assertIsNone(worker.process.poll())
+        self.assert_all_done(3)
+
+    def test_revoked_permissions_are_said_once(self):
+        worker = self.worker("-c", "1")
+        dispatcher, task_id = worker.dispatcher(), self.running(1)
+        self.server.ctl("clear_permissions", "-p", self.vhost, "guest")
+        self.server.ctl("close_all_connections", "--vhost", self.vhost, "rights were taken")
+        for words in (["call", "math.add"], ["status"], ["worker", "-c", "1"]):
+            done = celeriac(self.url, *words)
+            self.assertEqual(done.returncode, 5, (words, done.stderr))
+            self.assertIn(self.vhost, done.stderr)
+        with self.assertRaises(subprocess.TimeoutExpired):
+            worker.process.wait(2)
+        self.server.ctl("set_permissions", "-p", self.vhost, "guest", ".*", ".*", ".*")
+        self.assertEqual(result(self.url, task_id, wait_s=30)["status"], "SUCCESS")
+        self.assert_all_done(2)
+        self.assert_said_once(worker, "broker lost")
+        self.assertEqual(worker.dispatcher(), dispatcher)
+
+    def test_no_right_to_write_is_said(self):
+        self.server.ctl("set_permissions", "-p", self.vhost, "guest", "", "", ".*")
+        for words in (["call", "math.add"], ["worker", "-c", "1"]):
+            done = celeriac(self.url, *words)
+            self.assertEqual(done.returncode, 5, (words, done.stderr))
+            self.assertIn("access", done.stderr.lower())
+
+    # -- what was never right --
+
+    def test_a_wrong_password_or_virtual_host_is_refused_at_once(self):
+        for url in (self.server.url_of(self.vhost, password="wrong-secret"), self.server.url_of("no-such-host")):
+            for words in (["call", "math.add"], ["status"], ["worker", "-c", "1"]):
+                done = celeriac(url, *words)
+                self.assertEqual(done.returncode, 5, (words, done.stderr))
+                self.assertNotIn("wrong-secret", done.stderr + done.stdout)
+
+    def test_a_server_that_is_not_there_is_named(self):
+        for words in (["call", "math.add", "--timeout", "1"], ["status", "--timeout", "1"], ["worker", "-c", "1", "--connect-timeout", "1"]):
+            done = celeriac("amqp://guest:guest@127.0.0.1:1/", *words)
+            self.assertEqual(done.returncode, 3, (words, done.stderr))
+            self.assertIn("127.0.0.1:1", done.stderr)
+
+    def test_an_idle_worker_sends_nothing_but_heartbeats(self):
+        worker = self.worker("-c", "1")
+        self.assertEqual(result(self.url, call(self.url, "math.add", 2, 3), wait_s=30)["result"], 5)
+
+        def switches():
+            text = pathlib.Path(f"/proc/{worker.dispatcher()}/status").read_text()
+            return int(next(line.split()[1] for line in text.splitlines() if line.startswith("voluntary")))
+        before, began = switches(), time.monotonic()
+        time.sleep(2)
+        # The supervisor's pings, the news of the worker, and a tick each second.
+        self.assertLess(switches() - before, 40 * (time.monotonic() - began) + 20)
+
+
 if __name__ == "__main__":
-    chosen = {"sqlite": ["Sqlite", "FullDisk"], "redis": ["RedisServer"]}[sys.argv.pop(1)]
+    chosen = {"sqlite": ["Sqlite", "FullDisk"], "redis": ["RedisServer"], "amqp": ["RabbitMQServer"]}[sys.argv.pop(1)]
     unittest.main(defaultTest=None if len(sys.argv) > 1 else chosen, verbosity=2)
