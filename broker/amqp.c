@@ -84,6 +84,7 @@ static void step(struct amqp_broker *b)
     amqp_out_tick(b);
     amqp_suspects_tick(b);
     amqp_ask_tick(b);
+    amqp_claims_tick(b);
     reader_tick(b);
     for (int role = 0; role < AMQP_ROLES; role++)
         wire_step(&b->wires[role]);
@@ -131,6 +132,7 @@ static int64_t amqp_deadline(struct broker *base)
 
     at = earlier(at, amqp_suspects_deadline(b));
     at = earlier(at, amqp_ask_deadline(b));
+    at = earlier(at, amqp_claims_deadline(b));
     at = earlier(at, reader_deadline(b));
     if (!event_queue_empty(&b->events))
         return 0;
@@ -196,8 +198,10 @@ static void amqp_close(struct broker *base, bool release_leases)
     struct amqp_broker *b = amqp_of(base);
 
     b->credit = 0;
-    if (release_leases)
+    if (release_leases) {
+        amqp_claims_close(b);
         drain(b);
+    }
     free_broker(b);
 }
 
@@ -222,6 +226,7 @@ static int setup(struct amqp_broker *b, const struct uri *uri, const struct brok
 {
     b->clock = config->clock;
     b->log = config->log;
+    b->lease_ms = config->lease_ms;
     b->result_expires_ms = config->result_expires_ms;
     b->fence = (uint64_t)clock_wall_ms(b->clock) << 16; /* grows over restarts as well */
     uuid_next(&b->random, b->instance);
@@ -233,14 +238,16 @@ static int setup(struct amqp_broker *b, const struct uri *uri, const struct brok
     if (config->replies && amqp_replies_open(b, e) != 0)
         return -1;
     wire_want(b, AMQP_PUBLISH);
-    if (b->queues_len)
-        wire_want(b, AMQP_CONSUME);
-    return 0;
+    if (!b->queues_len)
+        return 0;
+    wire_want(b, AMQP_CONSUME);
+    return amqp_claims_open(b, config->generation, e);
 }
 
 static const struct broker_ops amqp_ops = {
     .name = "amqp",
-    .caps = BROKER_CAP_DELAY | BROKER_CAP_PEEK | BROKER_CAP_RESULTS | BROKER_CAP_DURABLE,
+    .caps = BROKER_CAP_DELAY | BROKER_CAP_PEEK | BROKER_CAP_RESULTS | BROKER_CAP_DURABLE |
+            BROKER_CAP_CLAIMS,
     .close = amqp_close,
     .pollset = amqp_pollset,
     .deadline = amqp_deadline,

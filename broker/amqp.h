@@ -16,8 +16,9 @@
  * Files: amqp_wire.c connections, amqp_topology.c declarations, amqp_out.c messages on their way
  * out, amqp_publish.c what callers publish, amqp_consume.c deliveries and their hand-out,
  * amqp_held.c the ring of unacknowledged deliveries, amqp_settle.c finish, release, bury,
- * amqp_suspect.c redelivered messages, amqp_results.c, amqp_lookup.c, amqp_watch.c,
- * amqp_replies.c and amqp_recent.c results, amqp_reader.c stream readers,
+ * amqp_suspect.c redelivered messages, amqp_claim.c, amqp_owned.c and amqp_follow.c dedup keys,
+ * amqp_results.c, amqp_lookup.c, amqp_watch.c, amqp_replies.c and amqp_recent.c results,
+ * amqp_reader.c stream readers,
  * amqp_query.c questions between processes, amqp_ask.c and amqp_dead.c operators, amqp_totals.c,
  * amqp_doctor.c, amqp_kind.c.
  * Fork rule: open after fork, one process, one thread beside the dialing ones.
@@ -182,6 +183,8 @@ int amqp_bury(struct broker *base, const struct broker_bury *v, size_t n, struct
 struct broker_receipt amqp_receipt_of(const struct amqp_broker *b, const struct amqp_held *h);
 /* The delivery that the caller has under that receipt, or NULL. */
 struct amqp_held *amqp_held_of(struct amqp_broker *b, const struct broker_receipt *receipt);
+/* Whatever has become of it since it was handed out; NULL: it has ended. */
+struct amqp_held *amqp_held_find(struct amqp_broker *b, const struct broker_receipt *receipt);
 /* The task id that records of the job carry. */
 struct slice amqp_job_id(const struct amqp_held *h, struct slice result_id);
 int amqp_add_record(struct amqp_broker *b, struct out_step *step,
@@ -199,9 +202,23 @@ void amqp_suspects_tick(struct amqp_broker *b);
 /* --- amqp_reader.c: the reading connection --- */
 extern const struct amqp_role_ops amqp_read_role;
 
-/* --- amqp_claim.c --- */
+/* A dedup key of the delivery was lost to another, and the delivery with it: LOST, and offered anew.
+ */
+void amqp_lease_lost(struct amqp_broker *b, struct amqp_held *h);
+
+/* --- amqp_claim.c and amqp_follow.c: dedup keys, see amqp_claim.h --- */
+/* Begins to follow the ledger. */
+int amqp_claims_open(struct amqp_broker *b, uint64_t generation, struct err *e);
 int amqp_claim(struct broker *base, const struct broker_claim *v, size_t n, struct err *e);
+/* The lease of the delivery ends: so do the claims it still holds. */
+void amqp_claims_give_up(struct amqp_broker *b, struct amqp_held *h);
+/* The consuming connection is gone, and all its leases. */
+void amqp_claims_forget(struct amqp_broker *b);
+/* The broker closes in order: all claims are given up. */
+void amqp_claims_close(struct amqp_broker *b);
 void amqp_claims_release(struct amqp_broker *b);
+int64_t amqp_claims_deadline(const struct amqp_broker *b);
+void amqp_claims_tick(struct amqp_broker *b);
 
 /* --- amqp_replies.c: the own queue, named in every task that is published --- */
 /* Results of what is published will be waited for. */

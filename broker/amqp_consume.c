@@ -50,7 +50,6 @@ static struct amqp_held *new_held(struct amqp_broker *b, const struct amqp_incom
     amqp_envelope_facts(&facts, in->properties);
     h->tag = in->delivery_tag;
     h->queue = queue;
-    h->fence = ++b->fence;
     h->since_ms = amqp_now(b);
     h->redelivered = in->redelivered || facts.delivery_count > 0;
     h->suspicious = h->redelivered || facts.again;
@@ -137,6 +136,7 @@ void amqp_hand_out(struct amqp_broker *b)
         b->credit--;
         b->lent++;
         h->state = HELD_LENT;
+        h->fence = ++b->fence; /* an earlier receipt of it does not hold any more */
         b->queues[h->queue].leased++;
         event.flags = h->redelivered ? BROKER_REDELIVERED : 0;
         event.fence = h->fence;
@@ -204,13 +204,17 @@ static void on_consuming(void *owner, void *context, uint64_t number,
 {
     struct amqp_broker *b = owner;
     struct amqp_queue *q = &b->queues[number];
+    const amqp_basic_consume_ok_t *ok;
 
     (void)context;
-    q->changing = false;
     if (!answer->method) {
+        q->changing = false;
         refuse_consumer(b, q, answer);
         return;
     }
+    ok = answer->method->decoded; /* they come in any order */
+    q = &b->queues[queue_of(b, slice_make(ok->consumer_tag.bytes, ok->consumer_tag.len))];
+    q->changing = false;
     q->consuming = true;
 }
 
@@ -436,6 +440,7 @@ static void consume_down(struct amqp_broker *b, const struct err *why)
 {
     (void)why;
     tell_lost(b);
+    amqp_claims_forget(b);
     amqp_suspects_forget(b);
     for (size_t i = 0; i < b->queues_len; i++) {
         struct amqp_queue *q = &b->queues[i];

@@ -1,10 +1,10 @@
 /*
  * amqp_held.h - the deliveries that this connection has not acknowledged, by delivery tag.
  *
- * Purpose: the server counts what was delivered on a channel 1, 2, 3 and lets us acknowledge "all up
- * to n" with one method. Model: a ring of pointers from the oldest tag that is not acknowledged; an
- * entry is taken out when it is done, and the finished prefix moves the ring's beginning. Lists link
- * entries that wait for the same thing, through one member: an entry is in at most one list.
+ * Purpose: the server counts what was delivered on a channel 1, 2, 3 and lets us acknowledge "all
+ * up to n" with one method. Model: a ring of pointers from the oldest tag that is not acknowledged;
+ * an entry is taken out when it is done, and the finished prefix moves the ring's beginning. Lists
+ * link entries that wait for the same thing, through one member: an entry is in at most one list.
  * Ownership: the ring owns its entries until they are removed. Fork rule: none, plain memory.
  */
 #ifndef BROKER_AMQP_HELD_H
@@ -25,22 +25,25 @@ enum held_state {
     HELD_DONE      /* to be acknowledged */
 };
 
+struct amqp_owned; /* a dedup key that a delivery holds; amqp_claim.h */
+
 struct amqp_held {
-    struct amqp_held *next; /* in the list it is in */
+    struct amqp_held *next;  /* in the list it is in */
+    struct amqp_owned *owns; /* the first of its dedup keys, or NULL */
     uint64_t tag;
-    uint64_t fence;
+    uint64_t fence; /* of the last time it was handed out */
     enum held_state state;
     bool redelivered;
-    bool suspicious; /* what follows from it is marked as possibly sent before */
-    bool kept_aside; /* acknowledged early: a copy waits in the broker (amqp_long.c) */
-    size_t queue;       /* index of the consumed queue */
-    int64_t due_at_ms;  /* HELD_DELAYED; monotonic */
-    int64_t since_ms;   /* delivered at; monotonic */
+    bool suspicious;   /* what follows from it is marked as possibly sent before */
+    bool kept_aside;   /* acknowledged early: a copy waits in the broker (amqp_long.c) */
+    size_t queue;      /* index of the consumed queue */
+    int64_t due_at_ms; /* HELD_DELAYED; monotonic */
+    int64_t since_ms;  /* delivered at; monotonic */
     int64_t retries;
     int priority;
     char *envelope; /* owned */
     size_t envelope_len;
-    char *texts; /* owned: what the slices below point into */
+    char *texts;     /* owned: what the slices below point into */
     struct slice id; /* {NULL, 0}: not in the headers */
     struct slice task;
     struct slice reply_to;

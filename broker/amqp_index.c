@@ -236,7 +236,10 @@ static int on_end(struct amqp_index *x, int64_t offset, const struct amqp_result
         remove_bucket(x, bucket);
     if (add_pair(x, &key, offset, r->outcome) != 0)
         return -1;
-    ++*counter_of(&x->counters, r->outcome);
+    if (r->flags & AMQP_RESULT_TWIN)
+        x->counters.duplicates++;
+    else
+        ++*counter_of(&x->counters, r->outcome);
     *counted = true;
     return 0;
 }

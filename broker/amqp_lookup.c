@@ -10,6 +10,8 @@
 struct asker {
     struct asker *next;
     uint64_t tag;
+    lookup_told_fn *told; /* instead of an event with the tag; or NULL */
+    void *context;
 };
 
 struct lookup {
@@ -99,8 +101,12 @@ static void answer(void *context, struct id_entry *entry)
 
     if (!doc.ptr && reply && reply->doc.len)
         doc = buf_slice(&reply->doc); /* a Celery worker's, which writes no records */
-    for (struct asker *asker = l->askers; asker; asker = asker->next)
-        results_tell(b, asker->tag, doc);
+    for (struct asker *asker = l->askers; asker; asker = asker->next) {
+        if (asker->told)
+            asker->told(b, asker->context, &doc, NULL);
+        else
+            results_tell(b, asker->tag, doc);
+    }
     if (l->watched)
         watch_looked(b, entry->id, &l->verdict);
     lookup_free(l);
@@ -152,8 +158,12 @@ static void fail_one(void *context, struct id_entry *entry)
     struct err why = ERR_INIT;
 
     err_set(&why, ERR_AGAIN, "the broker did not take what marks the end of the results");
-    for (struct asker *asker = l->askers; asker; asker = asker->next)
-        event_queue_fail(&b->events, asker->tag, &why);
+    for (struct asker *asker = l->askers; asker; asker = asker->next) {
+        if (asker->told)
+            asker->told(b, asker->context, NULL, &why);
+        else
+            event_queue_fail(&b->events, asker->tag, &why);
+    }
     if (l->watched)
         watch_looked(b, entry->id, NULL);
     lookup_free(l);
@@ -232,7 +242,8 @@ void lookup_heard(struct amqp_broker *b, uint64_t number, struct slice bytes)
 
 /* --- asking --- */
 
-int lookup_get(struct amqp_broker *b, uint64_t tag, struct slice id, struct err *e)
+static int add_asker(struct amqp_broker *b, struct slice id, const struct asker *given,
+                     struct err *e)
 {
     struct asker *asker = malloc(sizeof(*asker));
     struct lookup *l = wanted(b, id, e);
@@ -241,9 +252,21 @@ int lookup_get(struct amqp_broker *b, uint64_t tag, struct slice id, struct err 
         free(asker);
         return err_nomem(e);
     }
-    *asker = (struct asker){.next = l->askers, .tag = tag};
+    *asker = *given;
+    asker->next = l->askers;
     l->askers = asker;
     return 0;
+}
+
+int lookup_get(struct amqp_broker *b, uint64_t tag, struct slice id, struct err *e)
+{
+    return add_asker(b, id, &(struct asker){.tag = tag}, e);
+}
+
+int lookup_ask(struct amqp_broker *b, struct slice id, lookup_told_fn *told, void *context,
+               struct err *e)
+{
+    return add_asker(b, id, &(struct asker){.told = told, .context = context}, e);
 }
 
 int lookup_watched(struct amqp_broker *b, struct slice id, struct err *e)
@@ -264,16 +287,21 @@ void lookups_start(struct amqp_broker *b)
 
 static void drop(void *context, struct id_entry *entry)
 {
-    (void)context;
-    lookup_free((struct lookup *)entry);
+    struct lookup *l = (struct lookup *)entry;
+
+    for (struct asker *asker = l->askers; asker; asker = asker->next) {
+        if (asker->told)
+            asker->told(context, asker->context, NULL, NULL);
+    }
+    lookup_free(l);
 }
 
 void lookups_release(struct amqp_broker *b)
 {
     struct amqp_lookups *all = &b->results->lookups;
 
-    id_table_drain(&all->now.ids, drop, NULL);
-    id_table_drain(&all->then.ids, drop, NULL);
+    id_table_drain(&all->now.ids, drop, b);
+    id_table_drain(&all->then.ids, drop, b);
     id_table_release(&all->now.ids);
     id_table_release(&all->then.ids);
 }

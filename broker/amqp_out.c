@@ -121,6 +121,12 @@ static struct amqp_out *new_out(const struct out_spec *spec)
     return out;
 }
 
+static void append(struct amqp_out ***end, struct amqp_out *out)
+{
+    **end = out;
+    *end = &out->next;
+}
+
 int out_add(struct amqp_broker *b, struct out_step *step, const struct out_spec *spec,
             struct err *e)
 {
@@ -134,11 +140,42 @@ int out_add(struct amqp_broker *b, struct out_step *step, const struct out_spec 
     }
     out->step = step;
     step->waiting++;
-    *q->end = out;
-    q->end = &out->next;
     q->len++;
     q->bytes += out->spec.body.len;
+    append(step->holds ? &step->held_end : &q->end, out);
     return 0;
+}
+
+void out_step_hold(struct out_step *step)
+{
+    step->holds = true;
+    step->held_end = &step->held;
+}
+
+void out_step_send(struct amqp_broker *b, struct out_step *step)
+{
+    if (step->held) {
+        *b->out.end = step->held;
+        b->out.end = step->held_end;
+    }
+    step->held = NULL;
+    step->holds = false;
+}
+
+void out_step_drop(struct amqp_broker *b, struct out_step *step, const struct err *why)
+{
+    fail_step(step, why);
+    while (step->held) {
+        struct amqp_out *out = step->held;
+
+        step->held = out->next;
+        b->out.len--;
+        b->out.bytes -= out->spec.body.len;
+        step->waiting--;
+        free(out);
+    }
+    step->holds = false;
+    answer_if_complete(b, step);
 }
 
 static void unlink_head(struct out_queue *q)

@@ -7,7 +7,8 @@
  * written, then confirmed. When the connection breaks, those that were written and not confirmed
  * are written again with the next one, marked with the header celeriac_again, since the server may
  * have them already. When the last out of a step is confirmed, or one was refused, step->done is
- * called once and the step is freed.
+ * called once and the step is freed. A step may hold back what is added to it until something else
+ * was decided (out_step_hold): then it is sent behind all that was added meanwhile, or dropped.
  * Invariants: order is kept, also over a reconnection; a step is answered exactly once.
  * Ownership: everything is copied. Fork rule: none.
  */
@@ -41,6 +42,9 @@ struct out_step {
     struct broker_receipt receipt; /* of the delivery that ends; zero for none */
     void *owner;                   /* whatever done needs */
     size_t waiting;                /* outs not yet confirmed */
+    struct amqp_out *held;         /* owned: added while it holds back */
+    struct amqp_out **held_end;
+    bool holds;
     bool closed;                   /* every out was added */
     bool failed;
     struct err why;
@@ -108,6 +112,12 @@ int out_add(struct amqp_broker *b, struct out_step *step, const struct out_spec 
             struct err *e);
 /* No more outs will be added. Answers at once when none waits. */
 void out_step_close(struct amqp_broker *b, struct out_step *step);
+
+/* What is added from now on waits for out_step_send, or goes with out_step_drop: done is then called
+ * with why. */
+void out_step_hold(struct out_step *step);
+void out_step_send(struct amqp_broker *b, struct out_step *step);
+void out_step_drop(struct amqp_broker *b, struct out_step *step, const struct err *why);
 
 /* Writes what may be written. */
 void amqp_out_flush(struct amqp_broker *b);

@@ -192,11 +192,34 @@ static void on_delivered(void *owner, struct amqp_link *l, const struct amqp_inc
         take_record(owner, in);
 }
 
+/* False: it goes on trying. */
+static bool refuse(struct amqp_broker *b, struct amqp_reader *r, const struct err *why)
+{
+    const struct reader_ops *ops = r->ops;
+
+    if (!ops->on_refused || why->code == ERR_RECONNECT)
+        return false;
+    reader_end(b, r);
+    ops->on_refused(b, r, why);
+    return true;
+}
+
+static struct amqp_reader *reader_at(const struct amqp_broker *b, uint64_t number)
+{
+    struct amqp_reader *r = b->readers;
+
+    while (r && (uint64_t)(uintptr_t)r != number)
+        r = r->next;
+    return r;
+}
+
 static void on_stream(void *owner, uint64_t number, const struct err *why)
 {
     struct amqp_broker *b = owner;
+    struct amqp_reader *wished = reader_at(b, number);
 
-    (void)number;
+    if (why && wished && refuse(b, wished, why))
+        return;
     if (why) {
         wire_drop(wire_of(b), why);
         return;
@@ -207,16 +230,20 @@ static void on_stream(void *owner, uint64_t number, const struct err *why)
     }
 }
 
-/* 404: nobody has made the stream yet. */
-static void declare(struct amqp_broker *b, const struct amqp_reader *r)
+/* 404: nobody has made the stream yet, or it was deleted and counts from 0 again. */
+static void declare(struct amqp_broker *b, struct amqp_reader *r)
 {
-    struct topology_wish wish = {
-        .kind = TOPOLOGY_STREAM, .name = slice_of(r->stream), .number = amqp_results_age_s(b)};
+    struct topology_wish wish = {.kind = TOPOLOGY_STREAM,
+                                 .name = slice_of(r->stream),
+                                 .number =
+                                     r->ops->age_s ? r->ops->age_s(b) : amqp_results_age_s(b)};
     struct amqp_topology *t = &wire_of(b)->topology;
     struct err e = ERR_INIT;
 
+    if (r->start.from != READER_NEXT)
+        r->start = (struct reader_start){READER_FIRST, 0};
     topology_forget(t, TOPOLOGY_STREAM, wish.name);
-    if (topology_ensure(t, &wish, on_stream, 0, &e) != 0)
+    if (topology_ensure(t, &wish, on_stream, (uint64_t)(uintptr_t)r, &e) != 0)
         wire_drop(wire_of(b), &e);
 }
 
@@ -232,6 +259,8 @@ static void on_channel_closed(void *owner, struct amqp_link *l, int channel, int
     } else if (r && code == 404) {
         detach(r);
         declare(b, r);
+    } else if (r && code == 403 && why && refuse(b, r, why)) {
+        return;
     } else {
         wire_drop(wire_of(b), why);
     }

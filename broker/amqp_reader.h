@@ -8,13 +8,15 @@
  * reconnect. Acknowledgements are only flow control: in multiples, and for the last part by a timer,
  * since a delivery that is never acknowledged ends in consumer_timeout.
  * Invariants: offsets grow; none is told twice; one that is skipped was truncated by the server.
- * A reader never ends by itself. A stream that is missing (404) is declared and read again.
+ * A reader ends by itself only when it is refused. A stream that is missing (404) is declared and
+ * read from its beginning.
  * Ownership: the owner's structure holds the reader; record bytes are borrowed. Fork rule: as
  * amqp_link.h.
  */
 #ifndef BROKER_AMQP_READER_H
 #define BROKER_AMQP_READER_H
 
+#include "base/err.h"
 #include "base/slice.h"
 
 #include <stdbool.h>
@@ -41,6 +43,11 @@ struct reader_ops {
     /* The server has begun the consumer (also again, after a reconnect): what is published from now
      * on will be seen. The moment to publish a sync record. */
     void (*on_live)(struct amqp_broker *b, struct amqp_reader *r);
+    /* The server will have no such stream, or not for us: the reader has ended. NULL: tried again
+     * for ever. */
+    void (*on_refused)(struct amqp_broker *b, struct amqp_reader *r, const struct err *why);
+    /* How long a stream that is declared here keeps its records. NULL: as long as results. */
+    int64_t (*age_s)(const struct amqp_broker *b);
 };
 
 struct amqp_reader {

@@ -45,7 +45,8 @@ struct amqp_key amqp_key_of(struct slice text);
 
 enum amqp_claim_kind {
     AMQP_CLAIM = 1,     /* key, prev, until_ms, id: I want to be the owner */
-    AMQP_CLAIM_ALIVE,   /* this host lives */
+    AMQP_CLAIM_ALIVE,   /* this host lives. window_ms: the longest window that is in use, and prev:
+                           the   log time until which it is; 0 and 0: none of an hour or more */
     AMQP_CLAIM_HELD,    /* as a claim: its owner says again that it owns since offset prev */
     AMQP_CLAIM_DONE,    /* as a claim, window_ms and doc: the owner since prev has succeeded */
     AMQP_CLAIM_KEEP,    /* as a claim, window_ms: the owner since prev keeps it for a retry of id */
@@ -83,7 +84,8 @@ enum amqp_result_outcome {
 enum amqp_result_flags {
     AMQP_RESULT_READY = 1 << 0,  /* doc is of a ready state */
     AMQP_RESULT_UNTOLD = 1 << 1, /* counts and decides, but doc is to be stored for nobody */
-    AMQP_RESULT_AGAIN = 1 << 2   /* written by a run that was itself under suspicion */
+    AMQP_RESULT_AGAIN = 1 << 2,  /* written by a run that was itself under suspicion */
+    AMQP_RESULT_TWIN = 1 << 3    /* not run: the success of another job of its dedup key counts */
 };
 
 struct amqp_result_record {

@@ -73,10 +73,17 @@ struct amqp_results *results_of(struct amqp_broker *b);
 void results_tell(struct amqp_broker *b, uint64_t tag, struct slice doc);
 
 /* --- amqp_lookup.c --- */
+typedef void lookup_told_fn(struct amqp_broker *b, void *context, const struct slice *doc,
+                            const struct err *why);
+
 /* A RESULT event with that tag will say what is stored. */
 int lookup_get(struct amqp_broker *b, uint64_t tag, struct slice id, struct err *e);
 /* watch_looked will be told. */
 int lookup_watched(struct amqp_broker *b, struct slice id, struct err *e);
+/* told is called once: with the document, {NULL,0} for none, or with why it is not known; with
+ * neither when the broker is closed. */
+int lookup_ask(struct amqp_broker *b, struct slice id, lookup_told_fn *told, void *context,
+               struct err *e);
 /* Begins what was asked, unless something is being read. */
 void lookups_start(struct amqp_broker *b);
 /* A node has the record of a success, as an answer to the reading of that number. */

@@ -2,6 +2,7 @@
  * acknowledged. */
 #include "base/fault.h"
 #include "broker/amqp.h"
+#include "broker/amqp_claim.h"
 #include "broker/amqp_record.h"
 #include "broker/result.h"
 
@@ -16,6 +17,7 @@
 struct receipt {
     uint32_t epoch;
     uint64_t tag;
+    uint64_t fence;
 };
 
 struct broker_receipt amqp_receipt_of(const struct amqp_broker *b, const struct amqp_held *h)
@@ -26,21 +28,24 @@ struct broker_receipt amqp_receipt_of(const struct amqp_broker *b, const struct 
     memset(&r, 0, sizeof(r)); /* receipts are compared as bytes */
     r.epoch = b->epoch;
     r.tag = h->tag;
+    r.fence = h->fence;
     memcpy(receipt.bytes, &r, sizeof(r));
     return receipt;
 }
 
-static struct amqp_held *find_held(struct amqp_broker *b, const struct broker_receipt *receipt)
+struct amqp_held *amqp_held_find(struct amqp_broker *b, const struct broker_receipt *receipt)
 {
+    struct amqp_held *h;
     struct receipt r;
 
     memcpy(&r, receipt->bytes, sizeof(r));
-    return r.epoch == b->epoch ? held_ring_find(&b->held, r.tag) : NULL;
+    h = r.epoch == b->epoch ? held_ring_find(&b->held, r.tag) : NULL;
+    return h && h->fence == r.fence ? h : NULL;
 }
 
 struct amqp_held *amqp_held_of(struct amqp_broker *b, const struct broker_receipt *receipt)
 {
-    struct amqp_held *h = find_held(b, receipt);
+    struct amqp_held *h = amqp_held_find(b, receipt);
 
     return h && h->state == HELD_LENT ? h : NULL;
 }
@@ -52,6 +57,7 @@ static void refuse(struct amqp_broker *b, uint64_t tag)
 
 static void end_lease(struct amqp_broker *b, struct amqp_held *h, enum held_state state)
 {
+    amqp_claims_give_up(b, h);
     h->state = state;
     b->queues[h->queue].leased--;
     b->lent--;
@@ -103,7 +109,8 @@ static int add_result(struct amqp_broker *b, struct out_step *step, const struct
     struct amqp_result_record record = {
         .outcome = outcome,
         .flags = (uint16_t)((doc.len && result_is_ready(doc) ? AMQP_RESULT_READY : 0) |
-                            (h->suspicious ? AMQP_RESULT_AGAIN : 0)),
+                            (h->suspicious ? AMQP_RESULT_AGAIN : 0) |
+                            (step->flags & BROKER_DUPLICATE ? AMQP_RESULT_TWIN : 0)),
         .retries = (uint32_t)h->retries,
         .expires_ms = expires_ms ? expires_ms : b->result_expires_ms,
         .now_ms = clock_wall_ms(b->clock),
@@ -124,12 +131,40 @@ static int add_result(struct amqp_broker *b, struct out_step *step, const struct
 
 /* --- what a step leads to --- */
 
+/* Back to the front of its queue, as if it had just come. */
+static void take_back(struct amqp_broker *b, struct amqp_held *h)
+{
+    h->redelivered = true;
+    amqp_offer(b, h, true);
+}
+
+void amqp_lease_lost(struct amqp_broker *b, struct amqp_held *h)
+{
+    struct broker_event lost = {.kind = BROKER_LOST, .receipt = amqp_receipt_of(b, h)};
+
+    event_queue_push(&b->events, &lost);
+    end_lease(b, h, HELD_WAITING);
+    take_back(b, h);
+}
+
+/* The dedup key went to another meanwhile: nothing of the run counts. */
+static void refuse_settled(struct amqp_broker *b, const struct out_step *step, struct amqp_held *h)
+{
+    if (h)
+        take_back(b, h);
+    refuse(b, step->tag);
+}
+
 /* CRASH: after confirm, before ack - the message comes back, its record is found, it is dropped. */
 static void on_settled(struct amqp_broker *b, struct out_step *step, const struct err *why)
 {
-    struct amqp_held *h = find_held(b, &step->receipt);
+    struct amqp_held *h = amqp_held_find(b, &step->receipt);
 
     FAULT_POINT("amqp.before-ack");
+    if (step->event == BROKER_REFUSED) {
+        refuse_settled(b, step, h);
+        return;
+    }
     if (why) {
         if (h) {
             h->state = HELD_LENT;
@@ -170,6 +205,18 @@ static void submit(struct amqp_broker *b, struct out_step *step, int rc, const s
     out_step_close(b, step);
 }
 
+/* The same for one that ends a dedup key as well: the key is ended first, and what the step holds
+ * back follows when that was seen to count. */
+static void submit_with_key(struct amqp_broker *b, struct out_step *step, struct amqp_owned *key,
+                            const struct owned_end *end, int rc, struct err *e)
+{
+    step->closed = true;
+    if (rc == 0 && owned_end(b, key, end, step, e) == 0)
+        return;
+    owned_put_back(b, key, &step->receipt);
+    out_step_drop(b, step, e);
+}
+
 /* --- finish --- */
 
 static const enum amqp_result_outcome outcomes[] = {
@@ -192,9 +239,31 @@ static int add_finish(struct amqp_broker *b, struct out_step *step, const struct
                       f->result_expires_ms, e);
 }
 
+/* A retry keeps the key until it is due and a lease longer. */
+static int64_t keep_ms(const struct amqp_broker *b, const struct broker_finish *f)
+{
+    int64_t now_ms = clock_wall_ms(b->clock), due_ms = now_ms;
+
+    for (size_t i = 0; i < f->followups_len; i++) {
+        if (f->followups[i].continues && f->followups[i].not_before_ms > due_ms)
+            due_ms = f->followups[i].not_before_ms;
+    }
+    return due_ms - now_ms + b->lease_ms;
+}
+
+static struct owned_end end_of(const struct amqp_broker *b, const struct broker_finish *f)
+{
+    if (f->outcome == BROKER_JOB_SUCCEEDED)
+        return (struct owned_end){AMQP_CLAIM_DONE, f->dedup_window_ms, f->result};
+    if (f->outcome == BROKER_JOB_CONTINUES)
+        return (struct owned_end){.kind = AMQP_CLAIM_KEEP, .window_ms = keep_ms(b, f)};
+    return (struct owned_end){.kind = AMQP_CLAIM_RELEASE};
+}
+
 static void finish_one(struct amqp_broker *b, const struct broker_finish *f)
 {
     struct amqp_held *h = amqp_held_of(b, &f->receipt);
+    struct amqp_owned *key;
     struct err e = ERR_INIT;
     struct out_step *step;
 
@@ -202,11 +271,22 @@ static void finish_one(struct amqp_broker *b, const struct broker_finish *f)
         refuse(b, f->tag);
         return;
     }
+    key = owned_take(b, h, f->dedup_key);
     step = settling(b, h, BROKER_FINISHED, f->tag, &e);
-    if (step)
-        submit(b, step, add_finish(b, step, h, f, &e), &e);
-    else
+    if (!step) {
+        owned_put_back(b, key, &f->receipt);
         event_queue_fail(&b->events, f->tag, &e);
+        return;
+    }
+    step->flags = f->duplicate ? BROKER_DUPLICATE : 0;
+    if (key) {
+        struct owned_end end = end_of(b, f);
+
+        out_step_hold(step);
+        submit_with_key(b, step, key, &end, add_finish(b, step, h, f, &e), &e);
+    } else {
+        submit(b, step, add_finish(b, step, h, f, &e), &e);
+    }
 }
 
 int amqp_finish(struct broker *base, const struct broker_finish *v, size_t n, struct err *e)
@@ -253,7 +333,9 @@ static int add_bury(struct amqp_broker *b, struct out_step *step, const struct a
 
 static void bury_one(struct amqp_broker *b, const struct broker_bury *v)
 {
+    static const struct owned_end end = {.kind = AMQP_CLAIM_RELEASE};
     struct amqp_held *h = amqp_held_of(b, &v->receipt);
+    struct amqp_owned *key;
     struct err e = ERR_INIT;
     struct out_step *step;
 
@@ -261,11 +343,17 @@ static void bury_one(struct amqp_broker *b, const struct broker_bury *v)
         refuse(b, v->tag);
         return;
     }
+    key = owned_take(b, h, v->dedup_key);
     step = settling(b, h, BROKER_BURIED, v->tag, &e);
-    if (step)
-        submit(b, step, add_bury(b, step, h, v, &e), &e);
-    else
+    if (!step) {
+        owned_put_back(b, key, &v->receipt);
         event_queue_fail(&b->events, v->tag, &e);
+    } else if (key) {
+        out_step_hold(step);
+        submit_with_key(b, step, key, &end, add_bury(b, step, h, v, &e), &e);
+    } else {
+        submit(b, step, add_bury(b, step, h, v, &e), &e);
+    }
 }
 
 int amqp_bury(struct broker *base, const struct broker_bury *v, size_t n, struct err *e)
@@ -351,7 +439,7 @@ int amqp_renew(struct broker *base, const struct broker_receipt *v, size_t n, st
     for (size_t i = 0; i < n; i++) {
         struct broker_event lost = {.kind = BROKER_LOST, .receipt = v[i]};
 
-        if (!find_held(b, &v[i]))
+        if (!amqp_held_find(b, &v[i]))
             event_queue_push(&b->events, &lost);
     }
     return 0;

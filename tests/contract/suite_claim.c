@@ -489,6 +489,7 @@ static void a_stored_success_settles_the_key(struct contract_env *env)
     struct broker_finish f;
     struct seen jobs[2], s;
 
+    env_needs(env, LACKS_ATOMIC_FINISH);
     if (!keeps_keys(p))
         return;
     assert_int_equal(broker_store(p->b, &first, 1, NULL), 0);
