@@ -194,8 +194,10 @@ struct broker_bury {
  * BROKER_CLAIMED event with the item's tag and
  *   BROKER_WON        this delivery holds the key now: run the job, finish settles the claim
  *   BROKER_DUPLICATE  done inside its window: event.id is the task id that succeeded, event.data
- * its result document as it is stored now, {NULL,0} when there is none any more neither the
- * delivery of event.id holds the key or its retry is due: ask again later or BROKER_REFUSED when
+ * its result document as it is stored now, {NULL,0} when there is none any more. With
+ * BROKER_REDELIVERED beside it: done by this very job, whose finish was cut short, so that what
+ * follows from it may not have been sent (only where finish is not one step); neither: the
+ * delivery of event.id holds the key or its retry is due: ask again later. Or BROKER_REFUSED when
  * the lease behind the receipt is gone. Asking again under the same receipt is safe: the holder
  * wins again.
  */

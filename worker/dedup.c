@@ -162,7 +162,8 @@ static int keep_first(struct job *job, const struct broker_event *event)
 }
 
 /* A runner makes the verdict, as for any success, but runs nothing. The same id is the same job: it
- * succeeded, all that follows was sent, and only its message came back. */
+ * succeeded, and unless the broker says otherwise all that follows was sent, and only its message
+ * came back. */
 static void on_done(struct dispatcher *d, struct job *job, const struct broker_event *event)
 {
     if (keep_first(job, event) < 0) {
@@ -173,7 +174,7 @@ static void on_done(struct dispatcher *d, struct job *job, const struct broker_e
               job->key.first_id);
     /* CRASH: the second of the two above. */
     FAULT_POINT("dispatcher.after-duplicate");
-    if (strcmp(job->key.first_id, job->id) == 0)
+    if (strcmp(job->key.first_id, job->id) == 0 && !(event->flags & BROKER_REDELIVERED))
         settle_again(d, job, &d->jobs.claiming, event->data);
     else
         inflight_move(job, &d->jobs.claiming, &d->jobs.ready, JOB_READY);

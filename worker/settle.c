@@ -272,6 +272,12 @@ static struct slice held_key(const struct job *job)
     return job->key.won ? slice_make(job->key.text, job->key.len) : slice_make(NULL, 0);
 }
 
+/* Another job's success stands for its own. */
+static bool is_twin(const struct job *job)
+{
+    return job->key.first_id && strcmp(job->key.first_id, job->id) != 0;
+}
+
 static int submit_finishes(struct dispatcher *d, struct job **jobs, size_t n)
 {
     struct broker_finish v[BATCH_MAX];
@@ -293,7 +299,7 @@ static int submit_finishes(struct dispatcher *d, struct job **jobs, size_t n)
             v[i].result_id = slice_of(jobs[i]->id);
         v[i].followups_len = add_followups(&all, s);
         v[i].followups = all.v ? all.v + first : NULL;
-        v[i].duplicate = jobs[i]->key.first_id && s->outcome == BROKER_JOB_SUCCEEDED;
+        v[i].duplicate = is_twin(jobs[i]) && s->outcome == BROKER_JOB_SUCCEEDED;
         v[i].dedup_window_ms = jobs[i]->key.window_ms;
         v[i].dedup_key = held_key(jobs[i]);
     }
