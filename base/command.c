@@ -17,7 +17,9 @@ static const struct opt_row shared_rows[] = {
      .arg = "URL",
      .env = "CELERY_BROKER_URL",
      .help = "The broker: redis://[[user]:password@]host[:port][/db], "
-             "redis+socket:///path?virtual_host=db, sqlite:PATH, or memory: (tests)."},
+             "redis+socket:///path?virtual_host=db, "
+             "amqp://[user:password@]host[:port][/vhost] (amqps:// for TLS), sqlite:PATH, or "
+             "memory: (tests)."},
     {.name = "result-backend",
      .kind = OPT_TEXT,
      .arg = "URL",
