@@ -370,7 +370,7 @@ static void drop_one(void *context, struct id_entry *entry)
     if (o->step)
         out_step_drop(b, o->step, &why);
     if (o->held)
-        take_off(o);
+        o->held->owns = NULL; /* all of them go */
     asks_free(&o->asks);
     free(o);
 }

@@ -375,6 +375,33 @@ static void doubt_does_not_prolong_what_ended(void **state)
 }
 
 /* The same for one that it has never seen. */
+/* A done record was published twice (a lost confirm), and a newcomer begins between the two: it has
+ * to forget the key with those who saw the first. */
+static void a_copy_does_not_prolong_what_it_is_a_copy_of(void **state)
+{
+    struct desk *d = *state;
+
+    for (int newcomer = 0; newcomer < 2; newcomer++) {
+        amqp_ledger_reset(d->ledger);
+        d->offset = newcomer ? 2 : 0;
+        d->now_ms = DAY;
+        if (!newcomer) {
+            FEED(CLAIM, OTHER, "k", -1, CLAIM_WON);
+            FEED(CLAIM_DONE, OTHER, "k", 0, DONE);
+        }
+        d->now_ms = DAY + 13000;
+        FEED(CLAIM_ALIVE, THIRD, "", -1, SEEN);
+        d->now_ms = DAY;
+        assert_int_equal(feed(d, AMQP_CLAIM_DONE, OTHER, "k", 0),
+                         newcomer ? AMQP_LEDGER_DONE : AMQP_LEDGER_DONE_REFUSED);
+        assert_int_equal(look(d, "k").until_ms, DAY + 60000);
+        d->now_ms = DAY + 60000;
+        FEED(CLAIM, ME, "k", -1, CLAIM_LOST);
+        d->now_ms = DAY + 60001;
+        FEED(CLAIM, ME, "k", -1, CLAIM_WON);
+    }
+}
+
 static void a_claim_on_the_unknown_says_how_long_that_holds(void **state)
 {
     struct desk *d = *state;
@@ -536,6 +563,7 @@ int main(void)
         RULE(the_unknown_is_believed_of_its_owner),
         RULE(what_was_decided_in_doubt_is_corrected),
         RULE(doubt_does_not_prolong_what_ended),
+        RULE(a_copy_does_not_prolong_what_it_is_a_copy_of),
         RULE(a_claim_on_the_unknown_says_how_long_that_holds),
         RULE(belief_ends_with_the_life_of_a_claim),
         RULE(a_whole_log_is_believed_in_nothing),
