@@ -120,6 +120,9 @@ static void on_ear(void *owner, uint64_t number, const struct err *why)
         log_warn(b->log, "this node does not hear questions of others", "cause=\"%s\"", why->text);
         return;
     }
+    if (b->ears[number] == b->epoch)
+        return; /* wished with the connection before this one as well, which broke meanwhile */
+    b->ears[number] = b->epoch;
     snprintf(own, sizeof(own), "%s.%s", QUERY_EXCHANGE, b->instance);
     m.queue = amqp_cstring_bytes(number ? NODES_QUEUE : own);
     m.consumer_tag = amqp_cstring_bytes(number ? "nodes" : "query");

@@ -1,0 +1,249 @@
+/* Dedup keys on RabbitMQ when things break: connections, the stream, a holder that was robbed. */
+#include "contract.h"
+
+#include "broker/amqp_claim.h"
+#include "tests/support/rabbitmq_server.h"
+
+#include <string.h>
+
+#define WINDOW_MS 60000
+#define ROBBER    77
+#define SUCCESS   "{\"status\": \"SUCCESS\", \"result\": 1, \"task_id\": \"first\"}"
+
+static int set_up(void **state)
+{
+    struct contract_env *env = calloc(1, sizeof(*env));
+
+    assert_non_null(env);
+    env->backend = "amqp";
+    env->durable = true;
+    env->clock = clock_system();
+    assert_int_equal(rabbitmq_fresh_url(env->url, sizeof(env->url)), 0);
+    *state = env;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    struct contract_env *env = *state;
+
+    while (env->peers_len)
+        peer_close(env->peers[0], false);
+    free(env);
+    return 0;
+}
+
+static uint64_t submit(struct peer *p, const struct seen *job, const char *id)
+{
+    struct broker_claim c = {.tag = ++p->last_tag,
+                             .receipt = job->receipt,
+                             .key = slice_of("k"),
+                             .id = slice_of(id),
+                             .window_ms = WINDOW_MS};
+
+    assert_int_equal(broker_claim(p->b, &c, 1, NULL), 0);
+    return c.tag;
+}
+
+static void answered(struct peer *p, uint64_t tag, unsigned flags, const char *id)
+{
+    struct seen s = peer_expect(p, BROKER_CLAIMED, tag);
+
+    assert_int_equal(s.flags, flags);
+    if (id)
+        assert_string_equal(s.id, id);
+    seen_free(&s);
+}
+
+static void claims(struct peer *p, const struct seen *job, const char *id, unsigned flags,
+                   const char *first)
+{
+    answered(p, submit(p, job, id), flags, first);
+}
+
+static uint64_t succeed(struct peer *p, const struct seen *job)
+{
+    struct broker_finish f = {.tag = ++p->last_tag,
+                              .receipt = job->receipt,
+                              .outcome = BROKER_JOB_SUCCEEDED,
+                              .result_id = slice_of("first"),
+                              .result = slice_of(SUCCESS),
+                              .dedup_key = slice_of("k"),
+                              .dedup_window_ms = WINDOW_MS};
+
+    assert_int_equal(broker_finish(p->b, &f, 1, NULL), 0);
+    return f.tag;
+}
+
+static void expect(struct peer *p, enum broker_event_kind kind, uint64_t tag)
+{
+    struct seen s = peer_expect(p, kind, tag);
+
+    seen_free(&s);
+}
+
+static void break_wire(struct peer *p, enum amqp_role role)
+{
+    struct err why = ERR_INIT;
+
+    err_set(&why, ERR_RECONNECT, "broken by the test");
+    wire_drop(&amqp_of(p->b)->wires[role], &why);
+}
+
+static struct seen put_and_take(struct peer *p, const char *envelope)
+{
+    put(p, "celery", envelope);
+    return take(p);
+}
+
+/* --- cases --- */
+
+/* Its record is under way and comes twice, or its decision comes with the next connection. */
+static void a_claim_outlives_its_connections(void **state)
+{
+    struct peer *p = peer_open(*state, "w", 1);
+    struct seen job = put_and_take(p, "1");
+    uint64_t tag;
+
+    claims(p, &job, "first", BROKER_WON, NULL);
+    tag = submit(p, &job, "first");
+    break_wire(p, AMQP_READ);
+    answered(p, tag, BROKER_WON, NULL);
+    tag = succeed(p, &job);
+    env_pass(*state, 1); /* written, not yet confirmed */
+    break_wire(p, AMQP_PUBLISH);
+    break_wire(p, AMQP_READ);
+    expect(p, BROKER_FINISHED, tag);
+    seen_free(&job);
+    job = put_and_take(p, "2");
+    claims(p, &job, "second", BROKER_DUPLICATE, "first");
+    seen_free(&job);
+}
+
+/* The message comes again, to the same process, and takes the key that its first lease had. */
+static void a_lost_lease_gives_the_key_back(void **state)
+{
+    struct peer *p = peer_open(*state, "w", 1);
+    struct seen job = put_and_take(p, "1"), again, other;
+
+    claims(p, &job, "first", BROKER_WON, NULL);
+    break_wire(p, AMQP_CONSUME);
+    expect(p, BROKER_LOST, 0);
+    expect(p, BROKER_REFUSED, submit(p, &job, "first"));
+    again = take(p);
+    claims(p, &again, "first", BROKER_WON, NULL);
+    expect(p, BROKER_REFUSED, succeed(p, &job));
+    other = put_and_take(p, "2");
+    claims(p, &other, "second", 0, "first");
+    expect(p, BROKER_FINISHED, succeed(p, &again));
+    claims(p, &other, "second", BROKER_DUPLICATE, "first");
+    seen_free(&job);
+    seen_free(&again);
+    seen_free(&other);
+}
+
+static void delete_ledger(struct peer *p)
+{
+    amqp_queue_delete_t m = {.queue = amqp_cstring_bytes(AMQP_LEDGER_STREAM), .nowait = 1};
+
+    assert_int_equal(link_tell(amqp_of(p->b)->wires[AMQP_PUBLISH].link, AMQP_CH_ASK,
+                               AMQP_QUEUE_DELETE_METHOD, &m, NULL),
+                     0);
+}
+
+/* What was remembered is lost with it, but keys can be held again. */
+static void a_deleted_ledger_is_made_again(void **state)
+{
+    struct peer *p = peer_open(*state, "w", 1);
+    struct seen job = put_and_take(p, "1"), other;
+    uint64_t tag;
+
+    claims(p, &job, "first", BROKER_WON, NULL);
+    delete_ledger(p);
+    expect(p, BROKER_LOST, 0); /* it can not show any more that it holds the key */
+    other = take(p);
+    tag = submit(p, &other, "first");
+    answered(p, tag, BROKER_WON, NULL);
+    expect(p, BROKER_FINISHED, succeed(p, &other));
+    seen_free(&job);
+    seen_free(&other);
+    job = put_and_take(p, "2");
+    claims(p, &job, "second", BROKER_DUPLICATE, "first");
+    seen_free(&job);
+}
+
+/* Another dispatcher, which thought this one dead, claims on whichever of the first records. */
+static void rob(struct peer *p)
+{
+    for (int64_t prev = 0; prev < 8; prev++) {
+        struct amqp_claim_record r = {.kind = AMQP_CLAIM,
+                                      .prev = prev,
+                                      .until_ms = env_wall_ms(p->env) + WINDOW_MS,
+                                      .now_ms = env_wall_ms(p->env),
+                                      .host = ROBBER,
+                                      .nonce = (uint64_t)prev,
+                                      .key = amqp_key_of(slice_of("k")),
+                                      .id = slice_of("robber")};
+        struct buf bytes = BUF_INIT;
+        struct broker_message m = {.queue = slice_of(AMQP_LEDGER_STREAM)};
+
+        amqp_claim_write(&bytes, &r);
+        m.envelope = buf_slice(&bytes);
+        put_message(p, &m);
+        buf_release(&bytes);
+    }
+}
+
+/* It hears so, its end does not count, and its message is handed out anew; the robber says nothing
+ * more, so that the key comes back. */
+static void a_robbed_holder_is_refused(void **state)
+{
+    struct peer *p = peer_open(*state, "w", 1), *other = peer_open(*state, NULL, 0);
+    struct seen job = put_and_take(p, "1"), again, s;
+
+    claims(p, &job, "first", BROKER_WON, NULL);
+    rob(other);
+    s = peer_expect(p, BROKER_LOST, 0);
+    assert_memory_equal(&s.receipt, &job.receipt, sizeof(s.receipt));
+    expect(p, BROKER_REFUSED, succeed(p, &job));
+    assert_null(stored(p, "first"));
+    again = take(p);
+    assert_string_equal(again.data, "1");
+    claims(p, &again, "first", 0, "robber");
+    env_pass(*state, CONTRACT_LEASE_MS + 50);
+    claims(p, &again, "first", BROKER_WON, NULL);
+    expect(p, BROKER_FINISHED, succeed(p, &again));
+    seen_free(&job);
+    seen_free(&again);
+    seen_free(&s);
+}
+
+/* A finish that was on its way when the key was lost. */
+static void a_finish_that_comes_too_late_is_refused(void **state)
+{
+    struct peer *p = peer_open(*state, "w", 1), *other = peer_open(*state, NULL, 0);
+    struct seen job = put_and_take(p, "1"), again;
+    uint64_t tag;
+
+    claims(p, &job, "first", BROKER_WON, NULL);
+    rob(other); /* confirmed to the other one; p may not have read it yet */
+    tag = succeed(p, &job);
+    expect(p, BROKER_REFUSED, tag);
+    again = take(p);
+    assert_null(stored(p, "first"));
+    seen_free(&job);
+    seen_free(&again);
+}
+
+#define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        CASE(a_claim_outlives_its_connections),        CASE(a_lost_lease_gives_the_key_back),
+        CASE(a_deleted_ledger_is_made_again),          CASE(a_robbed_holder_is_refused),
+        CASE(a_finish_that_comes_too_late_is_refused),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
