@@ -7,6 +7,9 @@
  * delivery came, says when it has caught up. One sync serves all that came before it; those that
  * come meanwhile wait for the next. Nothing is read as long as nothing is suspicious, and IDLE_MS
  * after the last one the reading ends.
+ *
+ * A producer's resend may lie right behind the first copy. As long as that one is held here and has
+ * not ended its twin waits too, and is looked up anew afterwards.
  */
 #include "broker/amqp.h"
 #include "broker/amqp_index.h"
@@ -18,17 +21,20 @@
 #define WINDOW_MS 3600000
 #define SLACK_MS  60000 /* between our clock and the server's */
 #define IDLE_MS   60000
+#define TWIN_MS   50 /* between two looks at what twins wait for */
 
 struct amqp_suspects {
     struct amqp_reader reader;
     struct amqp_index *index; /* owned; NULL: nothing is read */
     struct held_list asked;   /* the sync under way is for these */
     struct held_list later;   /* came after it */
+    struct held_list twins;   /* wait for another copy that is being worked on */
     bool live;
     bool syncing;
     uint64_t host;
     uint64_t nonce;
     int64_t idle_at_ms;
+    int64_t twins_at_ms; /* they are looked at then */
 };
 
 static void stop_reading(struct amqp_broker *b)
@@ -44,12 +50,40 @@ static void stop_reading(struct amqp_broker *b)
 
 /* --- the verdict --- */
 
+/* Another copy of the same run is held here, and nothing is known of its end yet. */
+static bool has_twin(const struct amqp_broker *b, const struct amqp_held *h)
+{
+    for (uint64_t tag = b->held.first; tag < b->held.end; tag++) {
+        const struct amqp_held *other = held_ring_find(&b->held, tag);
+
+        if (other && other != h && other->state != HELD_SUSPECT && other->state != HELD_DONE &&
+            other->retries == h->retries && slice_eq(other->id, h->id))
+            return true;
+    }
+    return false;
+}
+
+static void look_at_twins(struct amqp_broker *b)
+{
+    struct amqp_suspects *s = b->suspects;
+    struct held_list twins = s->twins;
+    struct amqp_held *h;
+
+    s->twins = (struct held_list){0};
+    s->twins_at_ms = amqp_now(b) + TWIN_MS;
+    while ((h = held_list_pop(&twins)))
+        held_list_push(has_twin(b, h) ? &s->twins : &s->later, h);
+}
+
 static void judge(struct amqp_broker *b, struct amqp_held *h)
 {
     struct amqp_suspects *s = b->suspects;
 
     if (!amqp_index_find(s->index, h->id, (uint32_t)h->retries, NULL)) {
-        amqp_offer(b, h, false);
+        if (has_twin(b, h))
+            held_list_push(&s->twins, h);
+        else
+            amqp_offer(b, h, false);
         return;
     }
     log_info(b->log, "a job that was recorded before came again and is dropped",
@@ -177,23 +211,35 @@ void amqp_suspects_forget(struct amqp_broker *b)
         return;
     b->suspects->asked = (struct held_list){0};
     b->suspects->later = (struct held_list){0};
+    b->suspects->twins = (struct held_list){0};
 }
 
 int64_t amqp_suspects_deadline(const struct amqp_broker *b)
 {
-    return b->suspects && b->suspects->index ? b->suspects->idle_at_ms : CLOCK_NEVER;
+    const struct amqp_suspects *s = b->suspects;
+
+    if (!s)
+        return CLOCK_NEVER;
+    if (s->twins.len > 0)
+        return s->twins_at_ms;
+    return s->index ? s->idle_at_ms : CLOCK_NEVER;
 }
 
 void amqp_suspects_tick(struct amqp_broker *b)
 {
     struct amqp_suspects *s = b->suspects;
-    bool waiting = s && s->asked.len + s->later.len > 0;
+    bool waiting;
 
+    if (!s)
+        return;
+    if (s->twins.len > 0 && amqp_now(b) >= s->twins_at_ms)
+        look_at_twins(b);
+    waiting = s->asked.len + s->later.len > 0;
     if (waiting && !s->index)
         begin_reading(b);
     else if (waiting && !s->syncing)
         sync(b);
-    else if (s && s->index && !waiting && amqp_now(b) >= s->idle_at_ms)
+    else if (s->index && !waiting && s->twins.len == 0 && amqp_now(b) >= s->idle_at_ms)
         stop_reading(b);
 }
 

@@ -344,6 +344,16 @@ class RabbitMQServer(unittest.TestCase):
     def assert_said_once(self, worker, text):
         self.assertEqual(worker.log().count(text), 1, worker.log())
 
+    def publish(self, task="math.add", task_id="11111111-2222-4333-8444-555555555555", body="[[2, 3], {}, {}]", kind="application/json", **headers):
+        """A message made by the server itself, with whatever is wanted in it."""
+        def text(value):
+            return "<<" + ",".join(str(byte) for byte in value.encode()) + ">>"
+        values = {"task": task, "id": task_id, **headers}
+        table = ",".join("{%s,%s}" % (text(k), f"bool,{str(v).lower()}" if isinstance(v, bool) else f"signedint,{v}" if isinstance(v, int)
+                                      else f"longstr,{text(v)}") for k, v in values.items() if v is not None)
+        self.server.evaluate(f"rabbit_basic:publish(rabbit_misc:r({text(self.vhost)}, exchange, <<>>), <<\"celery\">>, {{'P_basic', {text(kind)}, "
+                             f"<<\"utf-8\">>, [{table}], 2, 0, {text(task_id)}, {', '.join(['undefined'] * 8)}}}, {text(body)})")
+
     # -- the server --
 
     def test_a_restart_loses_nothing(self):
@@ -452,6 +462,33 @@ class RabbitMQServer(unittest.TestCase):
             done = celeriac(self.url, *words)
             self.assertEqual(done.returncode, 5, (words, done.stderr))
             self.assertIn("access", done.stderr.lower())
+
+    # -- messages --
+
+    def test_a_second_copy_waits_for_the_first(self):
+        worker = self.worker("-c", "2")
+        task_id = self.running(1.5)
+        self.publish("sleep", task_id, "[[0.01], {}, {}]", celeriac_again=True)
+        self.assertEqual(result(self.url, task_id, wait_s=30)["result"], 1.5)
+        wait_until(lambda: "came again and is dropped" in worker.log(), "the second copy")
+        self.assert_all_done(2)
+        self.assertEqual(totals(self.url)["duplicates"], 0)
+
+    def test_poison_is_buried_with_its_reason_and_the_worker_goes_on(self):
+        worker = self.worker("-c", "1")
+        processes = (worker.dispatcher(), *worker.runners())
+        poison = [{"body": "hello"}, {"body": ""}, {"body": "[1, 2, 3]"}, {"body": "[[2, 3], {}]"}, {"body": "[[2, 3], [], {}]"},
+                  {"body": "[7, {}, {}]"}, {"body": "[" * 20000 + "]" * 20000}, {"task": 7}, {"retries": "many"}, {"eta": "tomorrow"},
+                  {"timelimit": "soon"}, {"kind": "application/x-python-serialize"}, {"compression": "application/x-gzip"},
+                  {"compression": "application/x-brotli"}]
+        for message in poison:
+            self.publish(**message)
+        self.assertEqual(result(self.url, call(self.url, "math.add", 2, 3), wait_s=30)["result"], 5)
+        dead = wait_until(lambda: (lambda found: len(found) == len(poison) and found)(
+            json.loads(celeriac(self.url, "dead", "ls", "-o", "json", check=0).stdout)), "the dead letters")
+        for letter in dead:
+            self.assertTrue(letter["cause"].strip(), letter)
+        self.assertEqual((worker.dispatcher(), *worker.runners()), processes)
 
     # -- what was never right --
 
