@@ -40,12 +40,12 @@ struct out_step {
     uint64_t tag;
     unsigned flags;
     struct broker_receipt receipt; /* of the delivery that ends; zero for none */
-    void *owner;                   /* whatever done needs */
+    void *owner;                   /* owned: whatever done needs, one block */
     size_t waiting;                /* outs not yet confirmed */
     struct amqp_out *held;         /* owned: added while it holds back */
     struct amqp_out **held_end;
     bool holds;
-    bool closed;                   /* every out was added */
+    bool closed; /* every out was added */
     bool failed;
     struct err why;
 };
@@ -113,8 +113,8 @@ int out_add(struct amqp_broker *b, struct out_step *step, const struct out_spec 
 /* No more outs will be added. Answers at once when none waits. */
 void out_step_close(struct amqp_broker *b, struct out_step *step);
 
-/* What is added from now on waits for out_step_send, or goes with out_step_drop: done is then called
- * with why. */
+/* What is added from now on waits for out_step_send, or goes with out_step_drop: done is then
+ * called with why. */
 void out_step_hold(struct out_step *step);
 void out_step_send(struct amqp_broker *b, struct out_step *step);
 void out_step_drop(struct amqp_broker *b, struct out_step *step, const struct err *why);
