@@ -16,7 +16,7 @@ import time
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
-from harness import (Redis, Worker, broker, call, call_many, celeriac, command, result, totals, unaccounted,  # noqa: E402
+from harness import (SCALE, Redis, Worker, broker, call, call_many, celeriac, command, result, totals, unaccounted,  # noqa: E402
                      valgrind_findings, wait_until)
 from rabbitmq import RabbitMQ  # noqa: E402
 
@@ -386,7 +386,7 @@ class RabbitMQServer(unittest.TestCase):
         call_many(self.url, [{"task": "sleep", "args": [0.1]} for _ in range(30)])
         self.server.send_signal(signal.SIGSTOP)
         try:
-            refused = celeriac(self.url, "call", "math.add", "-a", "[1, 1]", "--timeout", "2")
+            refused = celeriac(self.url, "call", "math.add", "-a", "[1, 1]", "--timeout", str(2 * SCALE))
             with self.assertRaises(subprocess.TimeoutExpired):
                 worker.process.wait(5)
         finally:
@@ -404,7 +404,7 @@ class RabbitMQServer(unittest.TestCase):
         self.server.memory_alarm(True)
         try:
             # A connection is told when it sends.
-            refused = celeriac(self.url, "call", "math.add", "-a", "[1, 1]", "--timeout", "2")
+            refused = celeriac(self.url, "call", "math.add", "-a", "[1, 1]", "--timeout", str(2 * SCALE))
             producer = self.producer(2, 2, "--timeout", "60")
             wait_until(lambda: "memory or disk alarm" in worker.log(), "the worker to say it")
             with self.assertRaises(subprocess.TimeoutExpired):
