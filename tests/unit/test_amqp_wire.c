@@ -483,6 +483,38 @@ static void open_again(struct amqp_case *c, int channel)
     assert_int_equal(case_publish(c, channel, "q", true, slice_of("again")), 1);
 }
 
+static void close_with(struct peer *p, const char *text)
+{
+    amqp_channel_close_t bye = {.reply_code = AMQP_NOT_FOUND,
+                                .reply_text = amqp_cstring_bytes(text)};
+
+    peer_say(p, 1, AMQP_CHANNEL_CLOSE_METHOD, &bye);
+    peer_turn(p);
+    peer_expect(p, 1, AMQP_CHANNEL_CLOSE_OK_METHOD);
+}
+
+/* Both are 404. */
+static void a_queue_that_is_not_up_yet_is_no_missing_one(void **state)
+{
+    struct peer p;
+
+    (void)state;
+    peer_open(&p);
+    close_with(&p,
+               "NOT_FOUND - home node 'rabbit@here' of durable queue 'celeriac.results' in vhost "
+               "'/' is down or inaccessible");
+    assert_int_equal(p.seen.closed_code, AMQP_RESOURCE_ERROR);
+    assert_int_equal(p.seen.closed_why.code, ERR_AGAIN);
+    assert_non_null(strstr(p.seen.closed_why.text, "celeriac.results"));
+    assert_int_equal(link_open_channel(p.seen.link, 1, NULL), 0);
+    peer_turn(&p);
+    peer_expect(&p, 1, AMQP_CHANNEL_OPEN_METHOD);
+    close_with(&p, "NOT_FOUND - no queue 'celeriac.results' in vhost '/'");
+    assert_int_equal(p.seen.closed_code, AMQP_NOT_FOUND);
+    assert_int_equal(p.seen.closed_why.code, ERR_NOTFOUND);
+    peer_close(&p);
+}
+
 static void a_channel_opens_again_in_its_callback(void **state)
 {
     static const amqp_channel_open_ok_t opened = {{0, NULL}};
@@ -593,6 +625,7 @@ int main(void)
         cmocka_unit_test(questions_of_the_server_are_answered),
         cmocka_unit_test(confirms_out_of_order),
         cmocka_unit_test(publishing_while_confirmed),
+        cmocka_unit_test(a_queue_that_is_not_up_yet_is_no_missing_one),
         cmocka_unit_test(a_channel_opens_again_in_its_callback),
         cmocka_unit_test(partial_sends_keep_frames_whole),
         cmocka_unit_test(what_does_not_fit_is_not_begun),
