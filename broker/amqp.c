@@ -107,7 +107,13 @@ static int amqp_poll(struct broker *base, struct broker_event *events, int max)
     struct amqp_broker *b = amqp_of(base);
 
     step(b);
+    b->nothing_ready = false;
     return event_queue_drain(&b->events, events, max);
+}
+
+static void amqp_nothing_ready(struct broker *base)
+{
+    amqp_of(base)->nothing_ready = true;
 }
 
 static int amqp_pollset(struct broker *base, struct pollfd *fds, int max)
@@ -252,6 +258,7 @@ static const struct broker_ops amqp_ops = {
     .pollset = amqp_pollset,
     .deadline = amqp_deadline,
     .poll = amqp_poll,
+    .nothing_ready = amqp_nothing_ready,
     .credit = amqp_credit,
     .publish = amqp_publish,
     .renew = amqp_renew,

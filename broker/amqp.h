@@ -104,7 +104,8 @@ struct amqp_broker {
     struct event_queue events;
 
     struct amqp_wire wires[AMQP_ROLES];
-    bool told; /* a BROKER_STATE was given */
+    bool nothing_ready; /* the caller looked: the next poll need not read */
+    bool told;          /* a BROKER_STATE was given */
     bool up;   /* what it said */
     enum err_code told_code;
 

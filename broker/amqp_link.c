@@ -273,9 +273,9 @@ static bool receive(struct amqp_link *l, bool *full)
     return false;
 }
 
-static void read_input(struct amqp_link *l)
+static void read_input(struct amqp_link *l, bool ready)
 {
-    bool full = true;
+    bool full = ready;
 
     l->budget = MESSAGES;
     if (l->in.len)
@@ -359,18 +359,28 @@ void link_flush(struct amqp_link *l)
         send_output(l);
 }
 
-void link_pump(struct amqp_link *l)
+static void pump(struct amqp_link *l, bool ready)
 {
     if (!l->up)
         return;
     if (l->tell_blocked && l->events->on_blocked)
         l->events->on_blocked(l->owner, l, true, slice_of(""));
     l->tell_blocked = false;
-    read_input(l);
+    read_input(l, ready);
     if (!l->broken)
         keep_alive(l);
     if (!l->broken)
         send_output(l);
     if (l->broken)
         go_down(l);
+}
+
+void link_pump(struct amqp_link *l)
+{
+    pump(l, true);
+}
+
+void link_pump_unread(struct amqp_link *l)
+{
+    pump(l, false);
 }

@@ -124,6 +124,9 @@ int64_t link_deadline(const struct amqp_link *l);
 /* Sends, receives, calls back, keeps the heartbeat. Also after a call that only submitted, to send
  * soon (many submits, one send). */
 void link_pump(struct amqp_link *l);
+/* The same without reading: the caller knows that the descriptor is not ready. What was read before
+ * and not yet looked at is looked at. */
+void link_pump_unread(struct amqp_link *l);
 /* Sends what waits, without reading. */
 void link_flush(struct amqp_link *l);
 

@@ -117,7 +117,9 @@ void wire_step(struct amqp_wire *w)
         begin_dial(w);
     if (w->dial)
         take_dial(w);
-    if (w->link && !w->broken)
+    if (w->link && !w->broken && w->b->nothing_ready)
+        link_pump_unread(w->link);
+    else if (w->link && !w->broken)
         link_pump(w->link);
     if (w->link && w->broken)
         close_broken(w);

@@ -21,6 +21,7 @@ struct broker_ops {
     int (*pollset)(struct broker *b, struct pollfd *fds, int max);
     int64_t (*deadline)(struct broker *b);
     int (*poll)(struct broker *b, struct broker_event *events, int max);
+    void (*nothing_ready)(struct broker *b); /* NULL: does not care */
     void (*credit)(struct broker *b, int n);
 
     int (*publish)(struct broker *b, const struct broker_message *v, size_t n, struct err *e);

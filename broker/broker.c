@@ -204,6 +204,12 @@ int broker_poll(struct broker *b, struct broker_event *events, int max)
     return b->ops->poll(b, events, max);
 }
 
+void broker_nothing_ready(struct broker *b)
+{
+    if (b->ops->nothing_ready)
+        b->ops->nothing_ready(b);
+}
+
 void broker_credit(struct broker *b, int n)
 {
     b->ops->credit(b, n < 0 ? 0 : n);

@@ -331,6 +331,10 @@ int64_t broker_deadline(struct broker *b);
 /* Works and hands out at most max events. Returns how many; when it returns max, call again. */
 int broker_poll(struct broker *b, struct broker_event *events, int max);
 
+/* Only a hint, for callers that know: no descriptor of the last pollset was ready when they looked,
+ * so the next poll need not read. A broker that does not care ignores it. */
+void broker_nothing_ready(struct broker *b);
+
 /* How many more deliveries are wanted now; each delivery uses one up. Replaces the earlier number;
  * a fetch already under way may still bring what it was asked for. Ignored without node or queues.
  */

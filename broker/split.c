@@ -422,6 +422,15 @@ static int64_t split_deadline(struct broker *b)
     return jobs < results ? jobs : results;
 }
 
+static void split_nothing_ready(struct broker *b)
+{
+    struct split *s = (struct split *)b;
+
+    broker_nothing_ready(s->jobs);
+    if (s->results)
+        broker_nothing_ready(s->results);
+}
+
 static int split_pollset(struct broker *b, struct pollfd *fds, int max)
 {
     struct split *s = from(b);
@@ -546,6 +555,7 @@ static const struct broker_ops split_ops = {
     .pollset = split_pollset,
     .deadline = split_deadline,
     .poll = split_poll,
+    .nothing_ready = split_nothing_ready,
     .credit = split_credit,
     .publish = split_publish,
     .renew = split_renew,

@@ -208,6 +208,11 @@ static int trace_poll(struct broker *b, struct broker_event *events, int max)
     return n;
 }
 
+static void trace_nothing_ready(struct broker *b)
+{
+    broker_nothing_ready(from(b)->inner);
+}
+
 static int trace_pollset(struct broker *b, struct pollfd *fds, int max)
 {
     return from(b)->inner->ops->pollset(from(b)->inner, fds, max);
@@ -237,6 +242,7 @@ static const struct broker_ops trace_ops = {
     .pollset = trace_pollset,
     .deadline = trace_deadline,
     .poll = trace_poll,
+    .nothing_ready = trace_nothing_ready,
     .credit = trace_credit,
     .publish = trace_publish,
     .renew = trace_renew,

@@ -182,8 +182,12 @@ static void on_broker_event(struct dispatcher *d, const struct broker_event *eve
 static void poll_broker(struct dispatcher *d)
 {
     struct broker_event events[EVENTS_MAX];
-    int n = broker_poll(d->broker, events, EVENTS_MAX);
+    int n;
 
+    if (!d->broker_ready)
+        broker_nothing_ready(d->broker);
+    d->broker_ready = false;
+    n = broker_poll(d->broker, events, EVENTS_MAX);
     for (int i = 0; i < n; i++)
         on_broker_event(d, &events[i]);
     d->deliveries_left = n == EVENTS_MAX;
@@ -217,10 +221,11 @@ static void renew_leases(struct dispatcher *d)
 
 static void on_broker_ready(evutil_socket_t fd, short what, void *cookie)
 {
-    /* The round after this callback polls the broker. */
+    struct dispatcher *d = cookie;
+
     (void)fd;
     (void)what;
-    (void)cookie;
+    d->broker_ready = true; /* the round after this callback reads */
 }
 
 static bool same_fds(const struct dispatcher *d, const struct pollfd *fds, int n)

@@ -57,6 +57,7 @@ struct dispatcher {
     struct event *broker_events[DISPATCHER_BROKER_FDS];
     struct pollfd broker_fds[DISPATCHER_BROKER_FDS];
     int broker_fds_len;
+    bool broker_ready;  /* one of them was ready in this round */
     struct seat *seats; /* config->concurrency of them */
     struct taskrows rows;
     struct inflight jobs;
