@@ -95,6 +95,8 @@ void ask_fail(struct amqp_broker *b, struct question *q, const struct err *why);
 void survey(struct amqp_broker *b, struct question *q, ask_next_fn *then);
 /* Counts what is ready in every queue of `names` (borrowed array) into q->counts, then then. */
 void survey_count(struct amqp_broker *b, struct question *q, json_t *names, ask_next_fn *then);
+/* Whether there is such a queue. */
+bool survey_knows(const struct question *q, const char *queue, const char *suffix);
 int64_t survey_ready(const struct question *q, const char *queue, const char *suffix);
 /* What the nodes hold of a queue: handed out, or (inside) fetched and not handed out. */
 int64_t survey_held(const struct question *q, const char *queue, const char *member);

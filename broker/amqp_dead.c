@@ -247,7 +247,8 @@ static struct grave_work *new_work(struct amqp_broker *b, struct question *q, vi
     return w;
 }
 
-/* The graves that hold anything, once the survey knows. */
+/* The graves that there are. What was put back a moment ago may not be counted as ready yet, so an
+ * empty one is looked into as well. */
 static void walk_graves(struct amqp_broker *b, struct question *q)
 {
     static const char *const suffixes[] = {".dead", ".unknown"};
@@ -261,7 +262,7 @@ static void walk_graves(struct amqp_broker *b, struct question *q)
         if (q->ask.queue.len && strcmp(text, q->ask.queue.ptr) != 0)
             continue;
         for (size_t s = 0; s < 2; s++) {
-            if (survey_ready(q, text, suffixes[s]) > 0)
+            if (survey_knows(q, text, suffixes[s]))
                 json_array_append_new(q->grave->graves, json_sprintf("%s%s", text, suffixes[s]));
         }
     }

@@ -51,6 +51,14 @@ void survey_count(struct amqp_broker *b, struct question *q, json_t *names, ask_
     count_next(b, q);
 }
 
+bool survey_knows(const struct question *q, const char *queue, const char *suffix)
+{
+    char name[300];
+
+    snprintf(name, sizeof(name), "%s%s", queue, suffix);
+    return json_object_get(q->counts, name) != NULL;
+}
+
 int64_t survey_ready(const struct question *q, const char *queue, const char *suffix)
 {
     char name[300];
