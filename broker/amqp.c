@@ -219,7 +219,7 @@ static int copy_queues(struct amqp_broker *b, const struct broker_config *config
     if (!b->queues)
         return err_nomem(e);
     for (size_t i = 0; i < config->queues_len; i++) {
-        b->queues[i].name = strdup(config->queues[i]);
+        b->queues[i].name = slice_dup(slice_of(config->queues[i]));
         b->queues_len++;
         if (!b->queues[i].name)
             return err_nomem(e);

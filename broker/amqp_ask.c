@@ -170,10 +170,11 @@ void amqp_ask_down(struct amqp_broker *b, const struct err *why)
 static struct question *new_question(const struct broker_ask *ask)
 {
     struct question *q = calloc(1, sizeof(*q) + ask->queue.len + ask->handle.len + 2);
-    char *at = (char *)(q + 1);
+    char *at;
 
     if (!q)
         return NULL;
+    at = (char *)(q + 1);
     q->ask = *ask;
     q->later_ms = CLOCK_NEVER;
     if (ask->queue.len)

@@ -1,5 +1,8 @@
 #include "broker/amqp_keys.h"
 
+#include "base/analyzer.h"
+
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -34,6 +37,17 @@ static void drop_doc(struct amqp_keys *t, struct amqp_doc *doc)
     free(doc);
 }
 
+static void drop_oldest_doc(struct amqp_keys *t)
+{
+    struct amqp_doc *doc = t->oldest_doc;
+
+    t->oldest_doc = doc->newer;
+    *(doc->newer ? &doc->newer->older : &t->newest_doc) = NULL;
+    amqp_keys_at(t, doc->slot)->doc = NULL;
+    t->docs_len -= doc->len;
+    free(doc);
+}
+
 void amqp_keys_set_doc(struct amqp_keys *t, uint32_t slot, struct slice text)
 {
     struct amqp_entry *entry = amqp_keys_at(t, slot);
@@ -51,8 +65,8 @@ void amqp_keys_set_doc(struct amqp_keys *t, uint32_t slot, struct slice text)
     *(doc->older ? &doc->older->newer : &t->oldest_doc) = doc;
     t->newest_doc = entry->doc = doc;
     t->docs_len += text.len;
-    while (t->docs_len > t->docs_max)
-        drop_doc(t, t->oldest_doc);
+    while (t->docs_len > t->docs_max && t->oldest_doc)
+        drop_oldest_doc(t);
 }
 
 /* --- task ids --- */
@@ -127,10 +141,9 @@ int amqp_keys_set_id(struct amqp_keys *t, uint32_t slot, struct slice id)
     if (entry->packed) {
         memcpy(entry->id.uuid, uuid, sizeof(uuid));
     } else if (id.len) {
-        entry->id.text = malloc(id.len);
+        entry->id.text = slice_dup(id);
         if (!entry->id.text)
             return -1;
-        memcpy(entry->id.text, id.ptr, id.len);
     }
     entry->id_len = (uint16_t)id.len;
     return 0;
@@ -212,6 +225,7 @@ static void index_put(struct amqp_keys_bucket *index, size_t mask, struct amqp_k
 {
     size_t i = bucket.tag & mask;
 
+    assert(index);
     while (index[i].slot)
         i = (i + 1) & mask;
     index[i] = bucket;
@@ -253,6 +267,8 @@ static void index_remove(struct amqp_keys *t, uint32_t slot)
 
 /* --- entries --- */
 
+/* The array holds the page. */
+ANALYZER_LOSES_SIGHT
 static int add_page(struct amqp_keys *t)
 {
     if (t->pages_len == t->pages_cap) {
@@ -270,6 +286,7 @@ static int add_page(struct amqp_keys *t)
     t->pages_len++;
     return 0;
 }
+ANALYZER_SEES_AGAIN
 
 static uint32_t take_slot(struct amqp_keys *t)
 {
@@ -351,7 +368,7 @@ void amqp_keys_release(struct amqp_keys *t)
              slot = amqp_keys_at(t, slot)->newer)
             drop_id(amqp_keys_at(t, slot));
     while (t->oldest_doc)
-        drop_doc(t, t->oldest_doc);
+        drop_oldest_doc(t);
     for (size_t i = 0; i < t->pages_len; i++)
         free(t->pages[i]);
     free(t->pages);

@@ -1,5 +1,6 @@
 #include "broker/amqp_ladder.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -197,6 +198,7 @@ static void declare_level(struct amqp_declare *d, int level, int part, enum amqp
     static const enum amqp_declare_kind kinds[] = {AMQP_DECLARE_EXCHANGE, AMQP_DECLARE_QUEUE,
                                                    AMQP_BIND_QUEUE};
 
+    assert(level >= 0 && level < LEVELS);
     begin(d, kinds[part]);
     level_name(d->name_text, sizeof(d->name_text), level);
     level_name(d->next_text, sizeof(d->next_text), level - 1);

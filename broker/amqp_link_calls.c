@@ -1,3 +1,4 @@
+#include "base/analyzer.h"
 #include "broker/amqp_link_parts.h"
 
 #include <stdlib.h>
@@ -97,6 +98,8 @@ static int write_call(struct amqp_link *l, struct link_channel *ch, const struct
     return 0;
 }
 
+/* The channel holds the call. */
+ANALYZER_LOSES_SIGHT
 int link_open_channel(struct amqp_link *l, int channel, struct err *e)
 {
     static const amqp_channel_open_t open = {{0, NULL}};
@@ -129,6 +132,8 @@ int link_call(struct amqp_link *l, int channel, amqp_method_number_t id, const v
         ch->phase = CHANNEL_CLOSING;
     return 0;
 }
+
+ANALYZER_SEES_AGAIN
 
 int link_tell(struct amqp_link *l, int channel, amqp_method_number_t id, const void *decoded,
               struct err *e)

@@ -70,7 +70,8 @@ bool amqp_value_integer(const amqp_field_value_t *value, int64_t *out)
 {
     switch (value ? value->kind : AMQP_FIELD_KIND_VOID) {
     case AMQP_FIELD_KIND_I8:
-        *out = value->value.i8;
+        *out =
+            value->value.i8; /* NOLINT(bugprone-signed-char-misuse,cert-str34-c): it is a number */
         return true;
     case AMQP_FIELD_KIND_U8:
         *out = value->value.u8;

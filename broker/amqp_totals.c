@@ -201,21 +201,23 @@ static void on_totals_queue(void *owner, uint64_t number, const struct err *why)
         keep_sum(b, q);
 }
 
+static bool worth_keeping(const struct totals_fold *f)
+{
+    return f->tries <= LOCKED_TRIES &&
+           (f->sums > 1 || f->last_offset - f->kept_offset >= WORTH_KEEPING);
+}
+
 static void on_read(struct amqp_broker *b, struct question *q)
 {
     struct totals_fold *f = q->fold;
     struct topology_wish wish = {.kind = TOPOLOGY_GRAVE, .name = slice_of(TOTALS_QUEUE)};
 
     reader_end(b, &f->reader);
-    if (f->tries > LOCKED_TRIES ||
-        (f->sums <= 1 && f->last_offset - f->kept_offset < WORTH_KEEPING)) {
-        give_back(b, f, false);
-        tell_totals(b, q);
-    } else if (topology_ensure(&b->wires[AMQP_PUBLISH].topology, &wish, on_totals_queue, q->serial,
-                               NULL) != 0) {
-        give_back(b, f, false);
-        tell_totals(b, q);
-    }
+    if (worth_keeping(f) && topology_ensure(&b->wires[AMQP_PUBLISH].topology, &wish,
+                                            on_totals_queue, q->serial, NULL) == 0)
+        return;
+    give_back(b, f, false);
+    tell_totals(b, q);
 }
 
 /* --- reading on --- */
@@ -306,11 +308,9 @@ static void on_sum(struct amqp_broker *b, struct question *q, const struct amqp_
             get_sum(b, q);
         else
             read_on(b, q);
-    } else if (answer->code == 404) {
-        read_on(b, q);
-    } else if (!answer->method) {
+    } else if (!answer->method && answer->code != 404) {
         ask_fail(b, q, answer->why);
-    } else if (f->sums > 0 || ++f->tries > LOCKED_TRIES) {
+    } else if (answer->code == 404 || f->sums > 0 || ++f->tries > LOCKED_TRIES) {
         read_on(b, q);
     } else {
         ask_later(b, q, LOCKED_MS, get_sum); /* somebody else has it for a moment */

@@ -3,6 +3,7 @@
  * is read by a second request, because its key is known only then, and a stored SUCCESS does not
  * change.
  */
+#include "base/analyzer.h"
 #include "base/fault.h"
 #include "broker/redis.h"
 
@@ -59,6 +60,8 @@ static void read_first(void *owner, struct redis_request *r, const redisReply *r
 static const struct redis_op op_first = {
     .name = "claim", .done = read_first, .failed = redis_fail_items, .free_state = free_firsts};
 
+/* The request holds the ids, and they each other. */
+ANALYZER_LOSES_SIGHT
 static struct redis_request *first_request(struct redis_broker *b, bool *fresh)
 {
     struct redis_request *r = redis_batch(b, &op_first, REDIS_SCRIPT_GET, fresh, NULL);
@@ -124,6 +127,7 @@ static void answer_text(struct redis_broker *b, const struct redis_item *item, s
     }
     event_queue_fail(&b->events, item->tag, &e);
 }
+ANALYZER_SEES_AGAIN
 
 /* The lease is gone, so there is nothing to hand back at close. */
 static void refused(struct redis_broker *b, const struct redis_item *item)
