@@ -118,6 +118,7 @@ struct amqp_broker {
     int64_t shrink_at_ms;
     uint32_t epoch; /* of the consuming connection; part of every receipt */
     uint32_t ears[2]; /* the epochs in which questions began to be listened to: amqp_query.c */
+    int64_t lost_at_ms; /* when the consuming connection was lost last; 0: never */
     uint64_t fence;
     struct held_ring held;
     int64_t ack_at_ms; /* the odd ones out are acknowledged one by one then */

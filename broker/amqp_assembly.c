@@ -241,6 +241,7 @@ static int decode_properties(const struct amqp_content *c, amqp_pool_t *pool,
 
     in->malformed = !content_sound(raw);
     in->properties = &none;
+    in->unread = in->malformed ? raw : (struct slice){NULL, 0};
     if (in->malformed)
         return 0;
     status = amqp_decode_properties(AMQP_BASIC_CLASS, pool, amqp_bytes_of(raw), &decoded);
@@ -249,6 +250,8 @@ static int decode_properties(const struct amqp_content *c, amqp_pool_t *pool,
     in->malformed = status < 0;
     if (status >= 0)
         in->properties = decoded;
+    else
+        in->unread = raw;
     return 0;
 }
 

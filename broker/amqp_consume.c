@@ -10,6 +10,8 @@
 #define PREFETCH_FINE 16 /* up to that many the prefetch is exact, then a power of two */
 #define SHRINK_MS     5000
 #define ACK_MS        10 /* an end out of order is acknowledged alone after that */
+/* So long after a connection was lost a message that waited in the broker may be a second copy. */
+#define TWICE_MS 600000
 
 /* --- deliveries --- */
 
@@ -38,6 +40,26 @@ static int keep_facts(struct amqp_held *h, const struct amqp_facts *f)
     return 0;
 }
 
+/*
+ * Whether a message that another queue handed on may be one that ran already. One that was rejected
+ * or went over a delivery limit was delivered before: yes. One that was dropped from a full queue
+ * was not. One whose time was over comes from a delay. Such queues hand on at least once: when
+ * the server dies between the target's confirmation and its own note of it, a second copy comes,
+ * and nothing in it says so. To look up every delayed message would make every worker read the
+ * last hour of the results stream and follow it for as long as anybody retries anything, which is
+ * far more than the job itself costs. But that window only opens when a server dies, and then our
+ * connection to it ends as well: so they are looked up for a while after we lost one. What is left
+ * is a second copy after the death of another node of a cluster than ours, and one that travels on
+ * for longer than TWICE_MS; a dedup key stops those.
+ */
+static bool died_twice(const struct amqp_broker *b, const struct amqp_facts *f)
+{
+    if (!f->died || slice_is(f->death_reason, "maxlen"))
+        return false;
+    return !slice_is(f->death_reason, "expired") ||
+           (b->lost_at_ms && amqp_now(b) - b->lost_at_ms < TWICE_MS);
+}
+
 static struct amqp_held *new_held(struct amqp_broker *b, const struct amqp_incoming *in,
                                   size_t queue, struct err *e)
 {
@@ -52,7 +74,7 @@ static struct amqp_held *new_held(struct amqp_broker *b, const struct amqp_incom
     h->queue = queue;
     h->since_ms = amqp_now(b);
     h->redelivered = in->redelivered || facts.delivery_count > 0;
-    h->suspicious = h->redelivered || facts.again;
+    h->suspicious = h->redelivered || facts.again || died_twice(b, &facts);
     if (keep_facts(h, &facts) != 0 ||
         amqp_envelope_from_delivery(&envelope, in, slice_of(b->queues[queue].name), e) != 0)
         goto nomem;
@@ -458,6 +480,7 @@ static void consume_down(struct amqp_broker *b, const struct err *why)
     held_ring_clear(&b->held);
     b->lent = 0;
     b->ack_at_ms = CLOCK_NEVER;
+    b->lost_at_ms = amqp_now(b);
     b->epoch++;
 }
 

@@ -154,6 +154,18 @@ static void put_refused(struct buf *out, const struct amqp_incoming *in, struct 
     buf_adds(out, "}");
 }
 
+/* Its properties were not decoded: all that is known is the body. */
+static void put_unread(struct buf *out, const struct amqp_incoming *in, struct slice queue)
+{
+    put_content(out, in);
+    buf_adds(out, "\"headers\": {}");
+    put_properties(out, in, queue);
+    buf_adds(out, ", \"" MESSAGE_REFUSED "\": \"headers nested too deep, or with lengths that are "
+                  "not true\", \"celeriac_properties\": \"");
+    typed_put_base64(out, in->unread);
+    buf_adds(out, "\"}");
+}
+
 int amqp_envelope_from_delivery(struct buf *out, const struct amqp_incoming *in, struct slice queue,
                                 struct err *e)
 {
@@ -164,6 +176,10 @@ int amqp_envelope_from_delivery(struct buf *out, const struct amqp_incoming *in,
     if (p->_flags & AMQP_BASIC_CONTENT_TYPE_FLAG &&
         slice_is(bytes_of(p->content_type), AMQP_RAW_TYPE)) {
         buf_add(out, in->body.ptr, in->body.len);
+        return out->failed ? err_nomem(e) : 0;
+    }
+    if (in->malformed) {
+        put_unread(out, in, queue);
         return out->failed ? err_nomem(e) : 0;
     }
     put_content(out, in);

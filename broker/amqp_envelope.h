@@ -29,7 +29,8 @@
  * JSON cannot express (names of headers that are not UTF-8, NaN, nesting without end) becomes an
  * envelope with "celeriac_refused" (message.h): its reader calls it poison with that reason; the
  * table is in it as base64 ("celeriac_table"; null when it is nested so deep that nobody should
- * touch it). Envelope to message to envelope keeps body, content, headers and properties but for
+ * touch it). One whose headers could not even be decoded (amqp_incoming.malformed) becomes such an
+ * envelope too, with its properties as they came ("celeriac_properties"). Envelope to message to envelope keeps body, content, headers and properties but for
  * those left out above.
  *
  * Ownership: what is made for sending lives in the pool or is borrowed from the envelope's bytes;

@@ -64,10 +64,11 @@ struct amqp_incoming {
     struct slice routing_key;
     const amqp_basic_properties_t *properties;
     struct slice body;
-    bool malformed;     /* headers too deep or broken: properties is then an empty set */
-    uint32_t left;      /* get-ok only: messages left in the queue */
-    int reply_code;     /* return only: 312 no route, 313 no consumers */
-    struct slice reply; /* return only: the server's text */
+    bool malformed;      /* headers too deep or broken: properties is then an empty set */
+    struct slice unread; /* of a malformed one: its properties as they came */
+    uint32_t left;       /* get-ok only: messages left in the queue */
+    int reply_code;      /* return only: 312 no route, 313 no consumers */
+    struct slice reply;  /* return only: the server's text */
 };
 
 /* The answer to a call. method is the reply (amqp_queue_declare_ok_t, ...) or NULL when it failed,

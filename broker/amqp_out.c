@@ -278,6 +278,35 @@ static bool has_all(struct amqp_broker *b, const struct amqp_out *out,
 
 /* --- writing --- */
 
+/* What every frame has beside its properties, and what is left for headers that are added later. */
+#define FRAME_OWN    20
+#define HEADER_SPARE 4096
+/* Longer texts of a grave are cut, so that they fit what is left for them. */
+#define GRAVE_TEXT_MAX 700
+
+/* Most bytes of a task's properties, so that they and a grave's headers fit one frame. */
+static size_t header_room(const struct amqp_broker *b)
+{
+    size_t frame = link_frame_max(b->wires[AMQP_PUBLISH].link);
+
+    if (frame <= 2 * HEADER_SPARE)
+        return frame / 2;
+    return frame - FRAME_OWN - HEADER_SPARE;
+}
+
+/* Cut between two characters. */
+static amqp_field_value_t clipped(struct slice text)
+{
+    size_t len = text.len;
+
+    if (len > GRAVE_TEXT_MAX) {
+        len = GRAVE_TEXT_MAX;
+        while (len > 0 && ((unsigned char)text.ptr[len] & 0xC0) == 0x80)
+            len--;
+    }
+    return amqp_value_of_text(slice_make(text.ptr, len));
+}
+
 static int add_grave_headers(struct amqp_outgoing *m, const struct grave_note *g, amqp_pool_t *pool,
                              struct err *e)
 {
@@ -288,11 +317,11 @@ static int add_grave_headers(struct amqp_outgoing *m, const struct grave_note *g
     } headers[] = {
         {AMQP_H_DEAD_QUEUE, amqp_value_of_text(g->queue), true},
         {AMQP_H_DEAD_GRAVE, amqp_value_of_integer(g->grave), true},
-        {AMQP_H_DEAD_CAUSE, amqp_value_of_text(g->cause), true},
+        {AMQP_H_DEAD_CAUSE, clipped(g->cause), true},
         {AMQP_H_DEAD_HANDLE, amqp_value_of_text(g->handle), true},
         {AMQP_H_DEAD_AT, amqp_value_of_integer(g->at_ms), true},
-        {AMQP_H_DEAD_ID, amqp_value_of_text(g->id), g->id.ptr != NULL},
-        {AMQP_H_DEAD_TASK, amqp_value_of_text(g->task), g->task.ptr != NULL},
+        {AMQP_H_DEAD_ID, clipped(g->id), g->id.ptr != NULL},
+        {AMQP_H_DEAD_TASK, clipped(g->task), g->task.ptr != NULL},
     };
 
     for (size_t i = 0; i < sizeof(headers) / sizeof(headers[0]); i++) {
@@ -319,12 +348,21 @@ static void add_reply_to(struct amqp_broker *b, const struct amqp_out *out, stru
     amqp_replies_sent(b, slice_make(p->correlation_id.bytes, p->correlation_id.len));
 }
 
+/* Celeriac's workers read it all the same. */
+static void tell_raw(struct amqp_broker *b, const struct amqp_out *out, const struct err *why)
+{
+    log_warn(b->log, "a message that does not fit AMQP is sent as it is: only Celeriac can read it",
+             "queue=%.*s cause=\"%s\"", SLICE_ARG(out->spec.routing_key), why->text);
+}
+
 static int make_task(struct amqp_broker *b, const struct amqp_out *out,
                      const struct amqp_delay *plan, struct amqp_outgoing *m, amqp_pool_t *pool,
                      struct err *e)
 {
-    if (amqp_envelope_to_message(m, out->spec.body, 0, pool, e) != 0)
+    if (amqp_envelope_to_message(m, out->spec.body, header_room(b), pool, e) != 0)
         return -1;
+    if (m->raw && !out->spec.grave && !out->spec.again)
+        tell_raw(b, out, e);
     add_reply_to(b, out, m);
     if (plan->kind != AMQP_DELAY_NONE || out->spec.grave)
         amqp_outgoing_delayed(m);

@@ -14,7 +14,8 @@ struct topology_job {
     struct topology_wish wish; /* its name points behind the structure */
     topology_done_fn *done;
     uint64_t number;
-    int step;     /* the next one */
+    int step;                    /* the next one */
+    enum amqp_queue_type delays; /* of what messages wait in */
     bool adopted; /* a passive declare found the queue: the steps that make it are left out */
     bool asked;   /* the step's method was written */
     bool failed;
@@ -214,8 +215,7 @@ static bool query_exchange_step(struct topology_step *s, const struct topology_j
 
 static bool ladder_step(struct topology_step *s, const struct topology_job *job, int n)
 {
-    (void)job;
-    return amqp_ladder_topology(&s->d, n, AMQP_QUORUM);
+    return amqp_ladder_topology(&s->d, n, job->delays);
 }
 
 static bool exit_step(struct topology_step *s, const struct topology_job *job, int n)
@@ -225,7 +225,7 @@ static bool exit_step(struct topology_step *s, const struct topology_job *job, i
 
 static bool delay_step(struct topology_step *s, const struct topology_job *job, int n)
 {
-    return amqp_step_topology(&s->d, n, (int)job->wish.number, AMQP_QUORUM);
+    return amqp_step_topology(&s->d, n, (int)job->wish.number, job->delays);
 }
 
 typedef bool step_fn(struct topology_step *s, const struct topology_job *job, int n);
@@ -364,6 +364,16 @@ static int ask(struct amqp_topology *t, const struct topology_step *s, struct er
     return kinds_of[s->d.kind](t, s, e);
 }
 
+/* Quorum queues whose messages run out and are handed on safely came with RabbitMQ 3.10. */
+static enum amqp_queue_type delays_of(const struct amqp_link *link)
+{
+    const char *version = link_server(link, "version");
+    char *end;
+    long major = strtol(version, &end, 10), minor = *end == '.' ? strtol(end + 1, NULL, 10) : 0;
+
+    return major > 3 || (major == 3 && minor >= 10) ? AMQP_QUORUM : AMQP_CLASSIC;
+}
+
 /* Goes on with the first job until the server has to be waited for. */
 static void run(struct amqp_topology *t)
 {
@@ -375,6 +385,7 @@ static void run(struct amqp_topology *t)
             finish_job(t, &job->why);
             continue;
         }
+        job->delays = delays_of(t->link);
         if (!next_step(job, &s)) {
             finish_job(t, NULL);
             continue;

@@ -447,6 +447,23 @@ static void bottomless_headers_are_refused(void **state)
     assert_non_null(strstr(buf_str(&f->back), "\"celeriac_table\": null"));
 }
 
+/* The link did not decode them, so nothing but the body is known; their bytes stay to be seen. */
+static void undecoded_headers_are_refused(void **state)
+{
+    struct fixture *f = *state;
+    json_t *envelope;
+
+    f->in.malformed = true;
+    f->in.unread = slice_of("\x20\x01");
+    f->in.body = slice_of("bytes");
+    assert_poison(f, "nested too deep");
+    envelope = parsed(&f->back);
+    assert_string_equal(json_string_value(json_object_get(envelope, "body")), "Ynl0ZXM=");
+    assert_string_equal(json_string_value(json_object_get(envelope, "celeriac_properties")),
+                        "IAE=");
+    json_decref(envelope);
+}
+
 static void names_that_are_no_text_are_refused(void **state)
 {
     struct fixture *f = *state;
@@ -551,6 +568,7 @@ int main(void)
         TEST(bare_deliveries_are_poison_with_a_reason),
         TEST(inexpressible_headers_are_refused),
         TEST(bottomless_headers_are_refused),
+        TEST(undecoded_headers_are_refused),
         TEST(names_that_are_no_text_are_refused),
         TEST(facts_of_an_empty_delivery),
         TEST(facts_are_read),
