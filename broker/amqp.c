@@ -82,6 +82,7 @@ static void step(struct amqp_broker *b)
 
     amqp_consume_tick(b);
     amqp_out_tick(b);
+    amqp_long_tick(b);
     amqp_suspects_tick(b);
     amqp_ask_tick(b);
     amqp_claims_tick(b);
@@ -137,6 +138,7 @@ static int64_t amqp_deadline(struct broker *base)
     int64_t at = earlier(amqp_consume_deadline(b), amqp_out_deadline(b));
 
     at = earlier(at, amqp_suspects_deadline(b));
+    at = earlier(at, amqp_long_deadline(b));
     at = earlier(at, amqp_ask_deadline(b));
     at = earlier(at, amqp_claims_deadline(b));
     at = earlier(at, reader_deadline(b));
@@ -188,6 +190,7 @@ static void free_broker(struct amqp_broker *b)
     amqp_doctor_release(b);
     amqp_out_release(&b->out);
     held_ring_release(&b->held);
+    amqp_aside_release(b);
     event_queue_release(&b->events);
     amqp_address_release(&b->address);
     for (size_t i = 0; b->queues && i < b->queues_len; i++)

@@ -15,10 +15,10 @@
  *
  * Files: amqp_wire.c connections, amqp_topology.c declarations, amqp_out.c messages on their way
  * out, amqp_publish.c what callers publish, amqp_consume.c deliveries and their hand-out,
- * amqp_held.c the ring of unacknowledged deliveries, amqp_settle.c finish, release, bury,
- * amqp_suspect.c redelivered messages, amqp_claim.c, amqp_owned.c and amqp_follow.c dedup keys,
- * amqp_results.c, amqp_lookup.c, amqp_watch.c, amqp_replies.c and amqp_recent.c results,
- * amqp_reader.c stream readers,
+ * amqp_held.c the ring of unacknowledged deliveries, amqp_long.c those acknowledged early,
+ * amqp_settle.c finish, release, bury, amqp_suspect.c redelivered messages, amqp_claim.c,
+ * amqp_owned.c and amqp_follow.c dedup keys, amqp_results.c, amqp_lookup.c, amqp_watch.c,
+ * amqp_replies.c and amqp_recent.c results, amqp_reader.c stream readers,
  * amqp_query.c questions between processes, amqp_ask.c and amqp_dead.c operators, amqp_totals.c,
  * amqp_doctor.c, amqp_kind.c.
  * Fork rule: open after fork, one process, one thread beside the dialing ones.
@@ -50,6 +50,14 @@ enum amqp_channel {
     AMQP_CH_DOCTOR,   /* publishing, consuming: what a queue is; refusals close it */
     AMQP_CH_REPLIES,  /* on the reading connection: a client's own reply queue */
     AMQP_CH_READERS   /* on the reading connection: from here on one for each reader */
+};
+
+/* Jobs whose deliveries were acknowledged early, and copies of such that came back. */
+struct amqp_aside {
+    struct amqp_held **v; /* owned, as what they point to */
+    size_t len, cap;
+    struct held_list returned; /* nodes are asked about them */
+    int64_t look_at_ms;        /* monotonic: when to look for old deliveries */
 };
 
 enum amqp_role { AMQP_CONSUME, AMQP_PUBLISH, AMQP_READ, AMQP_ROLES };
@@ -123,6 +131,7 @@ struct amqp_broker {
     struct held_ring held;
     int64_t ack_at_ms; /* the odd ones out are acknowledged one by one then */
     struct held_list delayed;
+    struct amqp_aside aside;
 
     struct out_queue out;
     struct amqp_tokens *tokens; /* owned */
@@ -183,7 +192,7 @@ int amqp_note(struct broker *base, const struct broker_note *v, size_t n, struct
 int amqp_finish(struct broker *base, const struct broker_finish *v, size_t n, struct err *e);
 int amqp_release(struct broker *base, const struct broker_release *v, size_t n, struct err *e);
 int amqp_bury(struct broker *base, const struct broker_bury *v, size_t n, struct err *e);
-struct broker_receipt amqp_receipt_of(const struct amqp_broker *b, const struct amqp_held *h);
+struct broker_receipt amqp_receipt_of(const struct amqp_held *h);
 /* The delivery that the caller has under that receipt, or NULL. */
 struct amqp_held *amqp_held_of(struct amqp_broker *b, const struct broker_receipt *receipt);
 /* Whatever has become of it since it was handed out; NULL: it has ended. */
@@ -202,10 +211,30 @@ void amqp_suspects_release(struct amqp_broker *b);
 int64_t amqp_suspects_deadline(const struct amqp_broker *b);
 void amqp_suspects_tick(struct amqp_broker *b);
 
+/* --- amqp_long.c: deliveries that are acknowledged early --- */
+struct amqp_held *amqp_aside_find(const struct amqp_broker *b, uint32_t epoch, uint64_t tag);
+/* Whether the job of a delivery is at work here under another one that was put aside. */
+bool amqp_aside_has(const struct amqp_broker *b, const struct amqp_held *h);
+void amqp_aside_end(struct amqp_broker *b, struct amqp_held *h); /* freed */
+void amqp_aside_down(struct amqp_broker *b); /* the consuming connection is gone */
+void amqp_aside_release(struct amqp_broker *b);
+/* How many of a queue: handed out, or not. */
+int64_t amqp_aside_count(const struct amqp_broker *b, size_t queue, bool lent);
+/* Adds the record that ends all copies with that token; none for "". */
+int amqp_add_copies_end(struct amqp_broker *b, struct out_step *step, const char *token,
+                        struct err *e);
+/* A copy came back. Takes charge of it. */
+void amqp_returned(struct amqp_broker *b, struct amqp_held *h);
+int64_t amqp_long_deadline(const struct amqp_broker *b);
+void amqp_long_tick(struct amqp_broker *b);
+/* The channel was closed because of the limit: *advice says so, and the limit is known now. */
+bool amqp_timed_out(struct amqp_broker *b, const struct err *why, struct err *advice);
+
 /* --- amqp_reader.c: the reading connection --- */
 extern const struct amqp_role_ops amqp_read_role;
 
-/* A dedup key of the delivery was lost to another, and the delivery with it: LOST, and offered anew.
+/* A dedup key of the delivery was lost to another, and the delivery with it: LOST, and offered
+ * anew.
  */
 void amqp_lease_lost(struct amqp_broker *b, struct amqp_held *h);
 

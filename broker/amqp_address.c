@@ -11,6 +11,8 @@
 #define HEARTBEAT_S   15
 #define TIMEOUT_S     10
 #define TIMEOUT_MAX   3600
+#define LIMIT_MAX     31536000
+#define LIMIT_S       1800  /* RabbitMQ's consumer_timeout when nobody set it */
 #define HEARTBEAT_MAX 65535 /* what the protocol's field holds */
 
 /* Goes on with the copy of a text that may be absent; false: no memory. */
@@ -168,17 +170,18 @@ static int take_tls(struct amqp_address *a, const struct uri *uri, struct err *e
 static int take_parameters(struct amqp_address *a, const struct uri *uri, struct err *e)
 {
     static const char *const names[] = {
-        "heartbeat",     "connection_timeout",
-        "password_file", "cacertfile",
-        "certfile",      "keyfile",
-        "verify",        NULL,
+        "heartbeat",  "connection_timeout", "consumer_timeout", "password_file",
+        "cacertfile", "certfile",           "keyfile",          "verify",
+        NULL,
     };
     char *unknown = uri_unknown_param(uri, names);
-    int timeout_s = TIMEOUT_S;
+    int timeout_s = TIMEOUT_S, limit_s = LIMIT_S;
 
     if (unknown) {
         wrong(uri, unknown,
-              "is not known; known are heartbeat, connection_timeout, password_file, cacertfile, "
+              "is not known; known are heartbeat, connection_timeout, consumer_timeout, "
+              "password_file, "
+              "cacertfile, "
               "certfile, keyfile and verify",
               e);
         free(unknown);
@@ -186,9 +189,11 @@ static int take_parameters(struct amqp_address *a, const struct uri *uri, struct
     }
     a->heartbeat_s = HEARTBEAT_S;
     if (take_seconds(uri, "heartbeat", 0, HEARTBEAT_MAX, &a->heartbeat_s, e) < 0 ||
-        take_seconds(uri, "connection_timeout", 1, TIMEOUT_MAX, &timeout_s, e) < 0)
+        take_seconds(uri, "connection_timeout", 1, TIMEOUT_MAX, &timeout_s, e) < 0 ||
+        take_seconds(uri, "consumer_timeout", 0, LIMIT_MAX, &limit_s, e) < 0)
         return -1;
     a->timeout_ms = timeout_s * 1000;
+    a->consumer_timeout_ms = (int64_t)limit_s * 1000;
     return take_tls(a, uri, e);
 }
 

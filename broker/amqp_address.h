@@ -8,7 +8,8 @@
  * localhost. Name and password: from the URL; what it lacks from CELERIAC_AMQP_USER and
  * CELERIAC_AMQP_PASSWORD; a password that is still missing from the first line of the file that
  * ?password_file= or CELERIAC_AMQP_PASSWORD_FILE names; only the user guest has one by default.
- * Parameters: heartbeat (seconds, 0 for none), connection_timeout (seconds per host), password_file
+ * Parameters: heartbeat (seconds, 0 for none), connection_timeout (seconds per host),
+ * consumer_timeout (the server's, seconds, 0 for none; AMQP does not tell it), password_file
  * and, for amqps, cacertfile, certfile, keyfile, verify (verify_peer or verify_none). An unknown
  * one is an error, since a misspelt verify must not pass. The heartbeat is 15 s when not given
  * (Celery's is 120): silence of two intervals is the end of a connection on both sides, so the jobs
@@ -24,6 +25,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct amqp_host {
     char *name; /* owned; an address or a name */
@@ -37,7 +39,8 @@ struct amqp_address {
     char *user;
     char *password;
     int heartbeat_s;
-    int timeout_ms; /* for TCP, TLS and login with one host */
+    int64_t consumer_timeout_ms; /* the server's; 0: none */
+    int timeout_ms;              /* for TCP, TLS and login with one host */
     bool tls;
     bool verify;     /* the server's certificate and the name in it */
     char *ca_file;   /* NULL: the system's authorities */

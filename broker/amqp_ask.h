@@ -30,6 +30,8 @@ typedef void ask_next_fn(struct amqp_broker *b, struct question *q);
 typedef void ask_answered_fn(struct amqp_broker *b, struct question *q,
                              const struct amqp_answer *answer);
 
+#define QUERY_NAME_SIZE 64
+
 /* Tag of a question that a node asks itself. */
 #define ASK_NOBODY UINT64_MAX
 
@@ -111,6 +113,10 @@ int query_hear(struct amqp_broker *b, struct err *e);
 /* A reply to a query of ours, and a query of others. */
 void query_replied(struct amqp_broker *b, const struct amqp_incoming *in);
 void query_asked(struct amqp_broker *b, const struct amqp_incoming *in);
+/* The queue on which this node hears questions, and answers to those that are no operator's. */
+void query_own_queue(const struct amqp_broker *b, char name[QUERY_NAME_SIZE]);
+/* amqp_long.c: a question or an answer about jobs acknowledged early; false: about others. */
+bool amqp_held_asked(struct amqp_broker *b, const json_t *query);
 int query_listen(struct amqp_broker *b, struct err *e); /* a node's consuming connection is up */
 void query_tick(struct amqp_broker *b);
 

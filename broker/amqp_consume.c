@@ -35,6 +35,8 @@ static int keep_facts(struct amqp_held *h, const struct amqp_facts *f)
     at = keep_text(at, &h->task, f->task);
     at = keep_text(at, &h->reply_to, f->reply_to);
     keep_text(at, &h->correlation_id, f->correlation_id);
+    if (f->held.len < sizeof(h->token))
+        keep_text(h->token, &(struct slice){0}, f->held);
     h->retries = f->retries;
     h->priority = f->priority;
     return 0;
@@ -71,10 +73,11 @@ static struct amqp_held *new_held(struct amqp_broker *b, const struct amqp_incom
         goto nomem;
     amqp_envelope_facts(&facts, in->properties);
     h->tag = in->delivery_tag;
+    h->epoch = b->epoch;
     h->queue = queue;
     h->since_ms = amqp_now(b);
     h->redelivered = in->redelivered || facts.delivery_count > 0;
-    h->suspicious = h->redelivered || facts.again || died_twice(b, &facts);
+    h->suspicious = h->redelivered || facts.again || facts.held.len || died_twice(b, &facts);
     if (keep_facts(h, &facts) != 0 ||
         amqp_envelope_from_delivery(&envelope, in, slice_of(b->queues[queue].name), e) != 0)
         goto nomem;
@@ -109,7 +112,11 @@ static void take_delivery(struct amqp_broker *b, const struct amqp_incoming *in)
         wire_drop(&b->wires[AMQP_CONSUME], &e); /* the server delivers it again */
         return;
     }
-    if (h->suspicious && h->id.ptr)
+    if (*h->token)
+        amqp_returned(b, h);
+    else if (h->suspicious && amqp_aside_has(b, h))
+        amqp_done_with(b, h); /* a copy of it is out there */
+    else if (h->suspicious && h->id.ptr)
         amqp_suspect(b, h);
     else
         amqp_offer(b, h, false);
@@ -156,13 +163,13 @@ void amqp_hand_out(struct amqp_broker *b)
         if (!h)
             return;
         b->credit--;
-        b->lent++;
+        b->lent += !h->kept_aside;
         h->state = HELD_LENT;
         h->fence = ++b->fence; /* an earlier receipt of it does not hold any more */
         b->queues[h->queue].leased++;
         event.flags = h->redelivered ? BROKER_REDELIVERED : 0;
         event.fence = h->fence;
-        event.receipt = amqp_receipt_of(b, h);
+        event.receipt = amqp_receipt_of(h);
         event.queue = slice_of(b->queues[h->queue].name);
         event.data = slice_make(h->envelope, h->envelope_len);
         event_queue_push(&b->events, &event);
@@ -174,6 +181,10 @@ void amqp_hand_out(struct amqp_broker *b)
 
 void amqp_done_with(struct amqp_broker *b, struct amqp_held *h)
 {
+    if (h->kept_aside) {
+        amqp_aside_end(b, h);
+        return;
+    }
     h->state = HELD_DONE;
     if (b->ack_at_ms == CLOCK_NEVER)
         b->ack_at_ms = amqp_now(b) + ACK_MS;
@@ -280,6 +291,22 @@ static int prefetch_for(int wanted)
     return n;
 }
 
+/* All that the caller holds was acknowledged early: what the server would send in its place could
+ * only wait here. */
+static void pause(struct amqp_broker *b)
+{
+    for (size_t i = 0; i < b->queues_len; i++) {
+        struct amqp_queue *q = &b->queues[i];
+
+        if (q->changing || q->prefetch == 0)
+            continue;
+        cancel_consumer(b, q->tag);
+        q->tag[0] = '\0';
+        q->prefetch = 0;
+        q->consuming = false;
+    }
+}
+
 /* The prefetch follows what the caller holds and wants: no more is kept from other workers. */
 static void follow_demand(struct amqp_broker *b)
 {
@@ -352,6 +379,9 @@ void amqp_consume_tick(struct amqp_broker *b)
         if (h->due_at_ms <= now_ms && held_list_remove(&b->delayed, h))
             amqp_offer(b, h, false);
     }
+    if (b->aside.len && b->lent == 0 && b->credit == 0 && b->wires[AMQP_CONSUME].ready &&
+        !b->wires[AMQP_CONSUME].broken)
+        pause(b);
 }
 
 /* --- the consuming connection --- */
@@ -409,13 +439,14 @@ static void on_channel_closed(void *owner, struct amqp_link *l, int channel, int
 {
     struct amqp_broker *b = owner;
     struct amqp_wire *w = &b->wires[AMQP_CONSUME];
+    struct err advice = ERR_INIT;
 
     (void)l;
     (void)code;
     if (channel == AMQP_CH_TOPOLOGY)
         topology_channel_closed(&w->topology);
     else if (channel != AMQP_CH_DOCTOR)
-        wire_drop(w, why);
+        wire_drop(w, amqp_timed_out(b, why, &advice) ? &advice : why);
 }
 
 static void on_down(void *owner, struct amqp_link *l, const struct err *why)
@@ -452,7 +483,7 @@ static void tell_lost(struct amqp_broker *b)
 
         if (!h || h->state != HELD_LENT)
             continue;
-        lost.receipt = amqp_receipt_of(b, h);
+        lost.receipt = amqp_receipt_of(h);
         event_queue_push(&b->events, &lost);
     }
 }
@@ -478,6 +509,7 @@ static void consume_down(struct amqp_broker *b, const struct err *why)
     amqp_recent_listen(b, false);
     b->delayed = (struct held_list){0};
     held_ring_clear(&b->held);
+    amqp_aside_down(b);
     b->lent = 0;
     b->ack_at_ms = CLOCK_NEVER;
     b->lost_at_ms = amqp_now(b);

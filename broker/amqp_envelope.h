@@ -30,8 +30,8 @@
  * envelope with "celeriac_refused" (message.h): its reader calls it poison with that reason; the
  * table is in it as base64 ("celeriac_table"; null when it is nested so deep that nobody should
  * touch it). One whose headers could not even be decoded (amqp_incoming.malformed) becomes such an
- * envelope too, with its properties as they came ("celeriac_properties"). Envelope to message to envelope keeps body, content, headers and properties but for
- * those left out above.
+ * envelope too, with its properties as they came ("celeriac_properties"). Envelope to message to
+ * envelope keeps body, content, headers and properties but for those left out above.
  *
  * Ownership: what is made for sending lives in the pool or is borrowed from the envelope's bytes;
  * keep both until it is encoded. Fork rule: none, plain memory.
@@ -48,6 +48,8 @@
 /* Header of ours, a boolean: this message may be one that was sent before (a publish that was never
  * confirmed, a follow-up of a run that was itself suspicious), though the broker does not know. */
 #define AMQP_H_AGAIN "celeriac_again"
+/* Header of ours, a text: a copy of a job that was acknowledged early; its token (amqp_long.c). */
+#define AMQP_H_HELD "celeriac_held"
 /* Header of the producer: {"key": text, "window": seconds}. */
 #define AMQP_H_DEDUP "celeriac_dedup"
 
@@ -86,6 +88,7 @@ struct amqp_facts {
     struct slice task;
     struct slice reply_to;
     struct slice correlation_id;
+    struct slice held;      /* AMQP_H_HELD */
     int64_t retries;        /* header; 0 when absent */
     int64_t lost;           /* header celeriac_lost (message.h) */
     int64_t delivery_count; /* x-delivery-count of a quorum queue; 0 when absent */

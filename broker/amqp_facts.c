@@ -53,6 +53,7 @@ static void read_headers(struct amqp_facts *facts, const amqp_table_t *table)
     facts->sent_ms = integer_of(table, MESSAGE_H_SENT_MS);
     facts->delivery_count = integer_of(table, "x-delivery-count");
     facts->again = is_true(amqp_table_get(table, AMQP_H_AGAIN));
+    facts->held = text_of(table, AMQP_H_HELD);
     facts->dedup = amqp_table_get(table, AMQP_H_DEDUP);
     read_death(facts, amqp_table_get(table, "x-death"));
 }

@@ -106,6 +106,12 @@ void held_ring_remove(struct held_ring *r, uint64_t tag)
     *slot_of(r, tag) = NULL;
 }
 
+void held_ring_take(struct held_ring *r, uint64_t tag)
+{
+    if (held_ring_find(r, tag))
+        *slot_of(r, tag) = NULL;
+}
+
 uint64_t held_ring_finished_prefix(struct held_ring *r)
 {
     uint64_t last = 0;

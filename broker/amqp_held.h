@@ -11,6 +11,7 @@
 #define BROKER_AMQP_HELD_H
 
 #include "base/slice.h"
+#include "base/uuid.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -34,11 +35,14 @@ struct amqp_held {
     uint64_t fence; /* of the last time it was handed out */
     enum held_state state;
     bool redelivered;
-    bool suspicious;   /* what follows from it is marked as possibly sent before */
-    bool kept_aside;   /* acknowledged early: a copy waits in the broker (amqp_long.c) */
-    size_t queue;      /* index of the consumed queue */
-    int64_t due_at_ms; /* HELD_DELAYED; monotonic */
-    int64_t since_ms;  /* delivered at; monotonic */
+    bool suspicious;       /* what follows from it is marked as possibly sent before */
+    bool kept_aside;       /* acknowledged early: a copy waits in the broker (amqp_long.c) */
+    bool copying;          /* that copy is on its way out */
+    uint32_t epoch;        /* of the connection it came on */
+    char token[UUID_SIZE]; /* of the job and its copies; "": none was ever sent */
+    size_t queue;          /* index of the consumed queue */
+    int64_t due_at_ms;     /* HELD_DELAYED; monotonic */
+    int64_t since_ms;      /* delivered at; monotonic */
     int64_t retries;
     int priority;
     char *envelope; /* owned */
@@ -75,6 +79,8 @@ int held_ring_add(struct held_ring *r, struct amqp_held *h);
 struct amqp_held *held_ring_find(const struct held_ring *r, uint64_t tag);
 /* Frees the entry of that tag. */
 void held_ring_remove(struct held_ring *r, uint64_t tag);
+/* The entry of that tag is the caller's from now on. */
+void held_ring_take(struct held_ring *r, uint64_t tag);
 /* The last tag of the run of HELD_DONE or removed entries at the beginning, 0 when the oldest one
  * is not done. What is in it is freed. */
 uint64_t held_ring_finished_prefix(struct held_ring *r);

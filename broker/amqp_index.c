@@ -226,9 +226,10 @@ static int on_end(struct amqp_index *x, int64_t offset, const struct amqp_result
     struct amqp_key key = key_of(r->id, r->retries);
     struct pair *pair = known_pair(x, &key);
     struct bucket *bucket;
+    bool counts = !(r->flags & AMQP_RESULT_UNCOUNTED);
 
     if (pair && pair->outcome != NO_OUTCOME) {
-        x->counters.duplicates++;
+        x->counters.duplicates += counts;
         return 0;
     }
     bucket = find_bucket(x, &key);
@@ -239,8 +240,8 @@ static int on_end(struct amqp_index *x, int64_t offset, const struct amqp_result
     if (r->flags & AMQP_RESULT_TWIN)
         x->counters.duplicates++;
     else
-        ++*counter_of(&x->counters, r->outcome);
-    *counted = true;
+        *counter_of(&x->counters, r->outcome) += counts;
+    *counted = counts;
     return 0;
 }
 

@@ -18,11 +18,11 @@ struct amqp_ledger {
     struct amqp_ledger_config config;
     struct amqp_keys keys;
     struct amqp_hosts hosts;
-    bool started;     /* some record was seen */
-    bool stamped;     /* begin_ms is known */
-    int64_t first;    /* offset of the first record */
-    int64_t next;     /* offset after the last one */
-    
+    bool started;  /* some record was seen */
+    bool stamped;  /* begin_ms is known */
+    int64_t first; /* offset of the first record */
+    int64_t next;  /* offset after the last one */
+
     int64_t begin_ms; /* log time at the beginning */
     int64_t now_ms;   /* log time */
     struct amqp_ledger_stats stats;
@@ -320,7 +320,6 @@ static void advance_time(struct amqp_ledger *l, const struct amqp_claim_record *
         l->begin_ms = l->now_ms;
     if (r->kind != AMQP_CLAIM_SYNC)
         l->stamped = true;
-    
 }
 
 int amqp_ledger_apply(struct amqp_ledger *l, int64_t offset, struct slice record, int64_t seen_ms,

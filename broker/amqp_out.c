@@ -83,14 +83,14 @@ static char *copy_text(char *at, struct slice *text)
 }
 
 /* The texts of an out, in the order in which they are copied behind it. */
-#define OUT_TEXTS 10
+#define OUT_TEXTS 11
 static void list_texts(struct amqp_out *out, struct slice *texts[OUT_TEXTS])
 {
     struct slice *all[OUT_TEXTS] = {
         &out->spec.exchange, &out->spec.routing_key, &out->spec.correlation_id,
         &out->spec.body,     &out->grave.queue,      &out->grave.cause,
         &out->grave.id,      &out->grave.task,       &out->grave.handle,
-        &out->spec.reply_to,
+        &out->spec.reply_to, &out->spec.held,
     };
 
     memcpy(texts, all, sizeof(all));
@@ -372,6 +372,10 @@ static int make_task(struct amqp_broker *b, const struct amqp_out *out,
     }
     m->properties.delivery_mode = AMQP_DELIVERY_PERSISTENT;
     m->properties._flags |= AMQP_BASIC_DELIVERY_MODE_FLAG;
+    amqp_table_remove(&m->properties.headers, AMQP_H_HELD);
+    if (out->spec.held.len &&
+        amqp_outgoing_header(m, AMQP_H_HELD, amqp_value_of_text(out->spec.held), pool, e) != 0)
+        return -1;
     if (out->spec.grave)
         return add_grave_headers(m, out->spec.grave, pool, e);
     return out->spec.again

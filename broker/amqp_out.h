@@ -41,6 +41,7 @@ struct out_step {
     unsigned flags;
     struct broker_receipt receipt; /* of the delivery that ends; zero for none */
     void *owner;                   /* owned: whatever done needs, one block */
+    char token[UUID_SIZE];         /* amqp_long.c: of the copy */
     size_t waiting;                /* outs not yet confirmed */
     struct amqp_out *held;         /* owned: added while it holds back */
     struct amqp_out **held_end;
@@ -58,6 +59,7 @@ struct out_spec {
     /* A task: body is an envelope, converted when it is written. */
     bool task;
     bool again;            /* may have been sent before */
+    struct slice held;     /* of a task: the token of the job it is a copy of; empty: none */
     int priority;          /* of a task; -1: as its envelope says */
     int64_t not_before_ms; /* of a task; 0: now. routing_key is its queue */
     bool replies;          /* of a task: what becomes of it may come to the own queue, if any */

@@ -201,6 +201,8 @@ void amqp_claims_forget(struct amqp_broker *b)
 void amqp_claims_close(struct amqp_broker *b)
 {
     amqp_claims_forget(b);
+    for (size_t i = 0; i < b->aside.len; i++)
+        amqp_claims_give_up(b, b->aside.v[i]);
 }
 
 /* --- what became of a record --- */

@@ -12,8 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define NODES_QUEUE    "celeriac.nodes"
-#define ANSWER_MS      1000
+#define NODES_QUEUE "celeriac.nodes"
+#define ANSWER_MS   1000
 
 /* --- answering --- */
 
@@ -26,7 +26,7 @@ static int64_t count_inside(const struct amqp_broker *b, size_t queue)
 
         n += h && h->queue == queue && h->state <= HELD_DELAYED;
     }
-    return n;
+    return n + amqp_aside_count(b, queue, false);
 }
 
 static int64_t count_lent(const struct amqp_broker *b, size_t queue)
@@ -38,7 +38,7 @@ static int64_t count_lent(const struct amqp_broker *b, size_t queue)
 
         n += h && h->queue == queue && (h->state == HELD_LENT || h->state == HELD_SETTLING);
     }
-    return n;
+    return n + amqp_aside_count(b, queue, true);
 }
 
 static json_t *announced(const struct amqp_broker *b)
@@ -55,9 +55,11 @@ static json_t *own_state(const struct amqp_broker *b)
     json_t *queues = json_array();
 
     for (size_t i = 0; i < b->queues_len; i++)
-        json_array_append_new(queues, json_pack("{s:s, s:I, s:I}", "queue", b->queues[i].name,
+        json_array_append_new(queues, json_pack("{s:s, s:I, s:I, s:I}", "queue", b->queues[i].name,
                                                 "leased", (json_int_t)count_lent(b, i), "inside",
-                                                (json_int_t)count_inside(b, i)));
+                                                (json_int_t)count_inside(b, i), "copies",
+                                                (json_int_t)(amqp_aside_count(b, i, true) +
+                                                             amqp_aside_count(b, i, false))));
     return json_pack("{s:s, s:o, s:o}", "node", b->node, "queues", queues, "announced",
                      announced(b));
 }
@@ -81,10 +83,10 @@ static void send_text(struct amqp_broker *b, struct out_spec *spec, const char *
     out_step_close(b, step);
 }
 
-static bool is_about_results(struct amqp_broker *b, const struct amqp_incoming *in)
+static bool is_about_jobs(struct amqp_broker *b, const struct amqp_incoming *in)
 {
     json_t *query = json_loadb(in->body.ptr, in->body.len, 0, NULL);
-    bool taken = amqp_recent_asked(b, in, query);
+    bool taken = amqp_held_asked(b, query) || amqp_recent_asked(b, in, query);
 
     json_decref(query);
     return taken;
@@ -97,7 +99,7 @@ void query_asked(struct amqp_broker *b, const struct amqp_incoming *in)
     json_t *state;
     char *text;
 
-    if (is_about_results(b, in) || !(p->_flags & AMQP_BASIC_REPLY_TO_FLAG))
+    if (is_about_jobs(b, in) || !(p->_flags & AMQP_BASIC_REPLY_TO_FLAG))
         return;
     spec.routing_key = slice_make(p->reply_to.bytes, p->reply_to.len);
     if (p->_flags & AMQP_BASIC_CORRELATION_ID_FLAG)
@@ -109,11 +111,16 @@ void query_asked(struct amqp_broker *b, const struct amqp_incoming *in)
     json_decref(state);
 }
 
+void query_own_queue(const struct amqp_broker *b, char name[QUERY_NAME_SIZE])
+{
+    snprintf(name, QUERY_NAME_SIZE, "%s.%s", QUERY_EXCHANGE, b->instance);
+}
+
 static void on_ear(void *owner, uint64_t number, const struct err *why)
 {
     struct amqp_broker *b = owner;
     struct amqp_link *l = b->wires[AMQP_CONSUME].link;
-    char own[64];
+    char own[QUERY_NAME_SIZE];
     amqp_basic_consume_t m = {.no_ack = 1};
 
     if (why) {
@@ -123,7 +130,7 @@ static void on_ear(void *owner, uint64_t number, const struct err *why)
     if (b->ears[number] == b->epoch)
         return; /* wished with the connection before this one as well, which broke meanwhile */
     b->ears[number] = b->epoch;
-    snprintf(own, sizeof(own), "%s.%s", QUERY_EXCHANGE, b->instance);
+    query_own_queue(b, own);
     m.queue = amqp_cstring_bytes(number ? NODES_QUEUE : own);
     m.consumer_tag = amqp_cstring_bytes(number ? "nodes" : "query");
     if (link_call(l, AMQP_CH_ASK, AMQP_BASIC_CONSUME_METHOD, &m, NULL, NULL, 0, NULL) == 0 &&
@@ -134,11 +141,11 @@ static void on_ear(void *owner, uint64_t number, const struct err *why)
 int query_listen(struct amqp_broker *b, struct err *e)
 {
     struct amqp_wire *w = &b->wires[AMQP_CONSUME];
-    char own[64];
+    char own[QUERY_NAME_SIZE];
     struct topology_wish queue = {.kind = TOPOLOGY_QUERY};
     struct topology_wish nodes = {.kind = TOPOLOGY_GRAVE, .name = slice_of(NODES_QUEUE)};
 
-    snprintf(own, sizeof(own), "%s.%s", QUERY_EXCHANGE, b->instance);
+    query_own_queue(b, own);
     queue.name = slice_of(own);
     if (link_open_channel(w->link, AMQP_CH_ASK, e) != 0 ||
         topology_ensure(&w->topology, &queue, on_ear, 0, e) != 0)

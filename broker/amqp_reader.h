@@ -26,10 +26,10 @@ struct amqp_broker;
 struct amqp_reader;
 
 enum reader_from {
-    READER_FIRST,  /* everything that is kept */
-    READER_TIME,   /* from the chunk of that second on, in the server's clock: a little more */
+    READER_FIRST, /* everything that is kept */
+    READER_TIME,  /* from the chunk of that second on, in the server's clock: a little more */
     READER_OFFSET,
-    READER_NEXT    /* only what comes */
+    READER_NEXT /* only what comes */
 };
 
 struct reader_start {

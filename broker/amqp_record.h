@@ -82,10 +82,11 @@ enum amqp_result_outcome {
 };
 
 enum amqp_result_flags {
-    AMQP_RESULT_READY = 1 << 0,  /* doc is of a ready state */
-    AMQP_RESULT_UNTOLD = 1 << 1, /* counts and decides, but doc is to be stored for nobody */
-    AMQP_RESULT_AGAIN = 1 << 2,  /* written by a run that was itself under suspicion */
-    AMQP_RESULT_TWIN = 1 << 3    /* not run: the success of another job of its dedup key counts */
+    AMQP_RESULT_READY = 1 << 0,    /* doc is of a ready state */
+    AMQP_RESULT_UNTOLD = 1 << 1,   /* counts and decides, but doc is to be stored for nobody */
+    AMQP_RESULT_AGAIN = 1 << 2,    /* written by a run that was itself under suspicion */
+    AMQP_RESULT_TWIN = 1 << 3,     /* not run: the success of another job of its dedup key counts */
+    AMQP_RESULT_UNCOUNTED = 1 << 4 /* ends the pair of its id, which is no job: counts nowhere */
 };
 
 struct amqp_result_record {

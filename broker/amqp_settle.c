@@ -20,13 +20,13 @@ struct receipt {
     uint64_t fence;
 };
 
-struct broker_receipt amqp_receipt_of(const struct amqp_broker *b, const struct amqp_held *h)
+struct broker_receipt amqp_receipt_of(const struct amqp_held *h)
 {
     struct broker_receipt receipt = {{0}};
     struct receipt r;
 
     memset(&r, 0, sizeof(r)); /* receipts are compared as bytes */
-    r.epoch = b->epoch;
+    r.epoch = h->epoch;
     r.tag = h->tag;
     r.fence = h->fence;
     memcpy(receipt.bytes, &r, sizeof(r));
@@ -40,6 +40,8 @@ struct amqp_held *amqp_held_find(struct amqp_broker *b, const struct broker_rece
 
     memcpy(&r, receipt->bytes, sizeof(r));
     h = r.epoch == b->epoch ? held_ring_find(&b->held, r.tag) : NULL;
+    if (!h)
+        h = amqp_aside_find(b, r.epoch, r.tag);
     return h && h->fence == r.fence ? h : NULL;
 }
 
@@ -60,7 +62,7 @@ static void end_lease(struct amqp_broker *b, struct amqp_held *h, enum held_stat
     amqp_claims_give_up(b, h);
     h->state = state;
     b->queues[h->queue].leased--;
-    b->lent--;
+    b->lent -= !h->kept_aside;
 }
 
 /* --- the records of the results stream --- */
@@ -126,6 +128,8 @@ static int add_result(struct amqp_broker *b, struct out_step *step, const struct
         amqp_recent_keep(b, &record);
     if (id.len && add_reply(b, step, h, doc, e) != 0)
         return -1;
+    if (outcome != AMQP_RESULT_STATE && amqp_add_copies_end(b, step, h->token, e) != 0)
+        return -1;
     return amqp_add_record(b, step, &record, e);
 }
 
@@ -140,7 +144,7 @@ static void take_back(struct amqp_broker *b, struct amqp_held *h)
 
 void amqp_lease_lost(struct amqp_broker *b, struct amqp_held *h)
 {
-    struct broker_event lost = {.kind = BROKER_LOST, .receipt = amqp_receipt_of(b, h)};
+    struct broker_event lost = {.kind = BROKER_LOST, .receipt = amqp_receipt_of(h)};
 
     event_queue_push(&b->events, &lost);
     end_lease(b, h, HELD_WAITING);
@@ -169,7 +173,7 @@ static void on_settled(struct amqp_broker *b, struct out_step *step, const struc
         if (h) {
             h->state = HELD_LENT;
             b->queues[h->queue].leased++;
-            b->lent++;
+            b->lent += !h->kept_aside;
         }
         event_queue_fail(&b->events, step->tag, why);
         return;
@@ -190,7 +194,7 @@ static struct out_step *settling(struct amqp_broker *b, struct amqp_held *h,
         err_nomem(e);
         return NULL;
     }
-    step->receipt = amqp_receipt_of(b, h);
+    step->receipt = amqp_receipt_of(h);
     end_lease(b, h, HELD_SETTLING);
     return step;
 }
@@ -403,7 +407,8 @@ static int release_there(struct amqp_broker *b, struct amqp_held *h, const struc
 
     if (!step)
         return -1;
-    submit(b, step, out_add(b, step, &spec, e), e);
+    submit(b, step,
+           amqp_add_copies_end(b, step, h->token, e) != 0 ? -1 : out_add(b, step, &spec, e), e);
     return 0;
 }
 

@@ -56,7 +56,7 @@ static bool has_twin(const struct amqp_broker *b, const struct amqp_held *h)
     for (uint64_t tag = b->held.first; tag < b->held.end; tag++) {
         const struct amqp_held *other = held_ring_find(&b->held, tag);
 
-        if (other && other != h && other->state != HELD_SUSPECT && other->state != HELD_DONE &&
+        if (h->id.ptr && other && other != h && other->state != HELD_SUSPECT && other->state != HELD_DONE &&
             other->retries == h->retries && slice_eq(other->id, h->id))
             return true;
     }
@@ -75,11 +75,19 @@ static void look_at_twins(struct amqp_broker *b)
         held_list_push(has_twin(b, h) ? &s->twins : &s->later, h);
 }
 
+/* Under its own name, or the one that it has in common with copies of it. */
+static bool ended(const struct amqp_suspects *s, const struct amqp_held *h)
+{
+    return (h->id.ptr && amqp_index_find(s->index, h->id, (uint32_t)h->retries, NULL)) ||
+           (*h->token && amqp_index_find(s->index, slice_of(h->token), 0, NULL));
+}
+
 static void judge(struct amqp_broker *b, struct amqp_held *h)
 {
     struct amqp_suspects *s = b->suspects;
 
-    if (!amqp_index_find(s->index, h->id, (uint32_t)h->retries, NULL)) {
+    if (!ended(s, h)) {
+        h->redelivered |= *h->token != '\0'; /* of a copy: who had it is gone */
         if (has_twin(b, h))
             held_list_push(&s->twins, h);
         else

@@ -231,11 +231,15 @@ static bool delay_step(struct topology_step *s, const struct topology_job *job, 
 typedef bool step_fn(struct topology_step *s, const struct topology_job *job, int n);
 
 static step_fn *const kinds[] = {
-    [TOPOLOGY_TASK_QUEUE] = task_queue_step, [TOPOLOGY_GRAVE] = grave_step,
-    [TOPOLOGY_REPLIES] = replies_step,       [TOPOLOGY_STREAM] = stream_step,
-    [TOPOLOGY_QUERY] = query_step,           [TOPOLOGY_LADDER] = ladder_step,
+    [TOPOLOGY_TASK_QUEUE] = task_queue_step,
+    [TOPOLOGY_GRAVE] = grave_step,
+    [TOPOLOGY_REPLIES] = replies_step,
+    [TOPOLOGY_STREAM] = stream_step,
+    [TOPOLOGY_QUERY] = query_step,
+    [TOPOLOGY_LADDER] = ladder_step,
     [TOPOLOGY_QUERY_EXCHANGE] = query_exchange_step,
-    [TOPOLOGY_LADDER_EXIT] = exit_step,      [TOPOLOGY_DELAY_QUEUE] = delay_step,
+    [TOPOLOGY_LADDER_EXIT] = exit_step,
+    [TOPOLOGY_DELAY_QUEUE] = delay_step,
 };
 
 /* --- running them --- */

@@ -24,7 +24,7 @@ enum topology_kind {
     TOPOLOGY_GRAVE,      /* a durable queue on the default exchange alone */
     TOPOLOGY_REPLIES,    /* a client's own reply queue, as Celery's rpc:// declares it */
     TOPOLOGY_STREAM,
-    TOPOLOGY_QUERY,       /* this node's exclusive queue, bound to the query exchange */
+    TOPOLOGY_QUERY, /* this node's exclusive queue, bound to the query exchange */
     TOPOLOGY_QUERY_EXCHANGE,
     TOPOLOGY_LADDER,      /* the delay ladder */
     TOPOLOGY_LADDER_EXIT, /* from the ladder to a queue */

@@ -127,7 +127,9 @@ static void tell_totals(struct amqp_broker *b, struct question *q)
 
         t.waiting += survey_ready(q, text, "") + survey_held(q, text, "inside");
         t.leased += survey_held(q, text, "leased");
+        t.delayed -= survey_held(q, text, "copies"); /* one job with its delivery and its copy */
     }
+    t.delayed = t.delayed > 0 ? t.delayed : 0;
     /* The broker counts nothing itself. */
     t.published = t.succeeded + t.failed + t.dead + t.waiting + t.leased + t.delayed;
     answer_totals(&out, &t);
