@@ -422,6 +422,11 @@ static int write_out(struct amqp_broker *b, struct amqp_out *out, const struct a
     } else {
         make_bytes(out, &m);
     }
+    if (b->out.body_max && m.body.len > b->out.body_max)
+        return err_set(e, ERR_REFUSED,
+                       "a message of %zu bytes for '%.*s': the broker takes %zu at most (its "
+                       "max_message_size)",
+                       m.body.len, SLICE_ARG(out->spec.routing_key), b->out.body_max);
     return link_publish(b->wires[AMQP_PUBLISH].link, AMQP_CH_WORK, exchange, key,
                         out->spec.mandatory, &m.properties, m.body, &out->sequence, e);
 }
@@ -594,6 +599,16 @@ void amqp_out_down(struct amqp_broker *b)
 }
 
 /* --- time and size --- */
+
+void amqp_out_too_large(struct amqp_broker *b, const struct err *why)
+{
+    static const char said[] = "larger than configured max size ";
+    const char *at = strstr(why->text, said);
+    long long most = at ? strtoll(at + sizeof(said) - 1, NULL, 10) : 0;
+
+    if (most > 0)
+        b->out.body_max = (size_t)most;
+}
 
 bool amqp_out_full(const struct amqp_broker *b)
 {

@@ -96,10 +96,11 @@ struct amqp_out;
 struct out_queue {
     struct amqp_out *head; /* not yet written */
     struct amqp_out **end;
-    size_t len;                           /* written or not */
-    size_t bytes;                         /* of their bodies */
-    bool declaring;                       /* the first one waits for a declaration */
-    uint64_t oldest, newest;              /* sequence numbers written and not confirmed; 0: none */
+    size_t len;              /* written or not */
+    size_t bytes;            /* of their bodies */
+    size_t body_max;         /* the server's max_message_size, once it refused one; 0: not known */
+    bool declaring;          /* the first one waits for a declaration */
+    uint64_t oldest, newest; /* sequence numbers written and not confirmed; 0: none */
     struct amqp_out *written[OUT_WINDOW]; /* by sequence number */
     amqp_pool_t pool;
 };
@@ -129,6 +130,9 @@ void amqp_out_returned(struct amqp_broker *b, const struct amqp_incoming *in, ui
 void amqp_out_down(struct amqp_broker *b);
 int64_t amqp_out_deadline(const struct amqp_broker *b);
 void amqp_out_tick(struct amqp_broker *b);
+/* The server closed the channel because a message was too large: the limit is known from now on,
+ * and that message fails when it would be sent again. */
+void amqp_out_too_large(struct amqp_broker *b, const struct err *why);
 /* True while so much waits to go out that nothing should be fetched. */
 bool amqp_out_full(const struct amqp_broker *b);
 

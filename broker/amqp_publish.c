@@ -54,8 +54,10 @@ static void on_channel_closed(void *owner, struct amqp_link *l, int channel, int
         topology_channel_closed(&w->topology);
     else if (channel == AMQP_CH_ASK)
         amqp_ask_channel_closed(b);
-    else if (channel != AMQP_CH_DOCTOR)
+    else if (channel != AMQP_CH_DOCTOR) {
+        amqp_out_too_large(b, why);
         wire_drop(w, why);
+    }
 }
 
 static void on_down(void *owner, struct amqp_link *l, const struct err *why)

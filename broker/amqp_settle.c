@@ -229,6 +229,39 @@ static const enum amqp_result_outcome outcomes[] = {
     [BROKER_JOB_CONTINUES] = AMQP_RESULT_CONTINUES,
 };
 
+/* A result that the server does not take fails its job: else it could never end. */
+static int add_misfit(struct amqp_broker *b, struct out_step *step, const struct amqp_held *h,
+                      const struct broker_finish *f, struct err *e)
+{
+    struct buf id = BUF_INIT, text = BUF_INIT, doc = BUF_INIT;
+    struct result_doc failure = {.status = "FAILURE",
+                                 .date_done_us = clock_wall_ms(b->clock) * 1000};
+    json_t *exception;
+    int rc = -1;
+
+    buf_addf(&id, "%.*s", SLICE_ARG(f->result_id));
+    buf_addf(&text, "the result has %zu bytes, the broker takes %zu at most (its max_message_size)",
+             f->result.len, b->out.body_max);
+    exception = result_exception("ResultTooLarge", "celeriac", json_string(buf_str(&text)));
+    failure.task_id = buf_str(&id);
+    failure.result = exception;
+    if (id.failed || text.failed || !exception)
+        err_nomem(e);
+    else if (result_encode(&doc, &failure, e) == 0)
+        rc = add_result(b, step, h, AMQP_RESULT_FAILED, f->result_id, buf_slice(&doc),
+                        f->result_expires_ms, e);
+    json_decref(exception);
+    buf_release(&id);
+    buf_release(&text);
+    buf_release(&doc);
+    return rc;
+}
+
+static bool fits(const struct amqp_broker *b, size_t doc_len)
+{
+    return !b->out.body_max || doc_len + AMQP_RESULT_HEAD + AMQP_RECORD_ID_MAX <= b->out.body_max;
+}
+
 static int add_finish(struct amqp_broker *b, struct out_step *step, const struct amqp_held *h,
                       const struct broker_finish *f, struct err *e)
 {
@@ -239,6 +272,8 @@ static int add_finish(struct amqp_broker *b, struct out_step *step, const struct
         if (out_add(b, step, &spec, e) != 0)
             return -1;
     }
+    if (f->outcome == BROKER_JOB_SUCCEEDED && !fits(b, f->result.len))
+        return add_misfit(b, step, h, f, e);
     return add_result(b, step, h, outcomes[f->outcome], f->result_id, f->result,
                       f->result_expires_ms, e);
 }
