@@ -56,8 +56,8 @@ static bool has_twin(const struct amqp_broker *b, const struct amqp_held *h)
     for (uint64_t tag = b->held.first; tag < b->held.end; tag++) {
         const struct amqp_held *other = held_ring_find(&b->held, tag);
 
-        if (h->id.ptr && other && other != h && other->state != HELD_SUSPECT && other->state != HELD_DONE &&
-            other->retries == h->retries && slice_eq(other->id, h->id))
+        if (h->id.ptr && other && other != h && other->state != HELD_SUSPECT &&
+            other->state != HELD_DONE && other->retries == h->retries && slice_eq(other->id, h->id))
             return true;
     }
     return false;
