@@ -16,6 +16,7 @@
 #define BROKER_AMQP_OUT_H
 
 #include "base/err.h"
+#include "base/uuid.h"
 #include "broker/amqp_topology.h"
 #include "broker/broker.h"
 
