@@ -110,8 +110,10 @@ class Client(AmqpCase):
         self.assertEqual(seen, ["STARTED", "SUCCESS"])
 
     def test_expired(self):
+        """The header only: of what has expired Celery 5.3 makes a time to live of 0, and RabbitMQ may drop that."""
+        past = "2026-01-02T03:04:05+00:00"
         with self.assertRaisesRegex(TaskRevokedError, "expired"):
-            self.add.apply_async((1, 2), expires=-10).get(**GET)
+            self.add.apply_async((1, 2), headers={"expires": past}).get(**GET)
 
     def test_values(self):
         values = [[1, 2.5, None, True], ["é", "\u20ac", "\U0001f600"], [{"a": {"b": []}}, -2**63, 2**63 - 1]]
@@ -140,9 +142,18 @@ class Queues(AmqpCase):
         self.assertEqual(first.get(**GET), 3)
         results = [app.send_task("math.add", (n, 1), queue="qq") for n in range(50)]
         self.assertEqual([r.get(**GET) for r in results], [n + 1 for n in range(50)])
-        began = time.monotonic()
-        self.assertEqual(app.send_task("math.add", (1, 1), queue="qq", countdown=2).get(**GET), 2)
-        self.assertGreaterEqual(time.monotonic() - began, 1.99)
+
+        def delayed():
+            """Celery 5.5 sends it into the ladder, which leads nowhere before the worker has bound the queue to its end."""
+            began = time.monotonic()
+            try:
+                self.assertEqual(app.send_task("math.add", (1, 1), queue="qq", countdown=2).get(timeout=8), 2)
+            except celery.exceptions.TimeoutError:
+                return False
+            self.assertGreaterEqual(time.monotonic() - began, 1.99)
+            return True
+
+        wait_until(delayed, "a delayed job")
         retried = app.send_task("fail", ("again", "KeyError", "retry"), {"countdown": 0.3}, queue="qq")
         with self.assertRaisesRegex(KeyError, "again"):
             retried.get(**GET)
