@@ -299,7 +299,7 @@ static bool advance(struct amqp_ledger *l, int64_t offset, struct amqp_ledger_de
 {
     if (l->started && offset < l->next)
         return false;
-    if (l->started && offset > l->next) {
+    if (l->started && offset > l->next + AMQP_LEDGER_FOREIGN) {
         amqp_ledger_reset(l);
         d->gap = true;
     }

@@ -65,6 +65,9 @@
 #define AMQP_LEDGER_CLAIM_S 3600 /* a claim lives that long without being said again */
 #define AMQP_LEDGER_HELD_S  900  /* say it again that often */
 #define AMQP_LEDGER_SLACK_S 120  /* no publisher lags so far behind */
+/* The server writes entries of its own where a segment of the stream begins: so many missing
+ * offsets are no gap. What is truncated is a whole segment. */
+#define AMQP_LEDGER_FOREIGN 16
 
 struct amqp_ledger;
 

@@ -316,6 +316,21 @@ static void a_gap_empties_the_table(void **state)
     assert_int_equal(look(d, "k").state, AMQP_LEDGER_NONE);
 }
 
+/* RabbitMQ 3.10 gives an offset to what it writes itself where a segment begins. */
+static void the_servers_own_entries_are_no_gap(void **state)
+{
+    struct desk *d = *state;
+
+    FEED(CLAIM, OTHER, "k", -1, CLAIM_WON);
+    d->offset += AMQP_LEDGER_FOREIGN;
+    FEED(CLAIM, ME, "k", -1, CLAIM_LOST);
+    assert_false(d->last.gap);
+    assert_int_equal(look(d, "k").offset, 0);
+    d->offset += AMQP_LEDGER_FOREIGN + 1;
+    FEED(CLAIM, ME, "k", -1, CLAIM_WON);
+    assert_true(d->last.gap);
+}
+
 /* --- replicas that begin in the middle --- */
 
 static void the_unknown_is_believed_of_its_owner(void **state)
@@ -560,6 +575,7 @@ int main(void)
         RULE(an_offset_is_applied_once),
         RULE(what_can_not_be_read_is_skipped),
         RULE(a_gap_empties_the_table),
+        RULE(the_servers_own_entries_are_no_gap),
         RULE(the_unknown_is_believed_of_its_owner),
         RULE(what_was_decided_in_doubt_is_corrected),
         RULE(doubt_does_not_prolong_what_ended),
