@@ -318,7 +318,7 @@ static void follow_demand(struct amqp_broker *b)
     if (b->credit == 0)
         return;
     for (size_t i = 0; i < b->queues_len; i++) {
-        if (b->queues[i].changing)
+        if (b->queues[i].changing || !b->queues[i].declared)
             return;
         have = b->queues[i].prefetch > have ? b->queues[i].prefetch : have;
     }

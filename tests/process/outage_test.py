@@ -438,6 +438,7 @@ class RabbitMQServer(unittest.TestCase):
         self.assertEqual(result(self.url, call(self.url, "math.add", 2, 2), wait_s=30)["result"], 4)
         self.assertEqual(result(self.url, task_id, wait_s=30)["status"], "SUCCESS")
         self.assertIsNone(worker.process.poll())
+        self.assertNotIn("broker lost", worker.log())
         self.assert_all_done(3)
 
     def test_revoked_permissions_are_said_once(self):
