@@ -149,7 +149,7 @@ static void handing_back_goes_to_the_end_or_to_the_front(struct contract_env *en
 static void handing_back_can_change_the_message_and_its_time(struct contract_env *env)
 {
     struct peer *p = peer_open(env, "w", 1);
-    int64_t due = env_wall_ms(env) + 250;
+    int64_t due = env_wall_ms(env) + 1500; /* seen as delayed first */
     struct seen job, s;
 
     put(p, "celery", "{\"lost\": 0}");
