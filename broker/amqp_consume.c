@@ -234,6 +234,8 @@ static void refuse_consumer(struct amqp_broker *b, const struct amqp_queue *q,
     wire_drop(&b->wires[AMQP_CONSUME], &e);
 }
 
+static void follow_demand(struct amqp_broker *b);
+
 static void on_consuming(void *owner, void *context, uint64_t number,
                          const struct amqp_answer *answer)
 {
@@ -251,6 +253,7 @@ static void on_consuming(void *owner, void *context, uint64_t number,
     q = &b->queues[queue_of(b, slice_make(ok->consumer_tag.bytes, ok->consumer_tag.len))];
     q->changing = false;
     q->consuming = true;
+    follow_demand(b); /* more may be wanted since it was asked */
 }
 
 static int cancel_consumer(struct amqp_broker *b, const char *tag)

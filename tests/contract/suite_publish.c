@@ -56,6 +56,22 @@ static void credit_bounds_deliveries(struct contract_env *env)
     assert_int_equal(total(worker, "waiting"), 2);
 }
 
+/* The second credit comes while the first is being asked for. */
+static void credit_counts_at_any_time(struct contract_env *env)
+{
+    struct peer *worker = peer_open(env, "w", 1);
+
+    for (int i = 0; i < 3; i++)
+        put(worker, "celery", "{}");
+    broker_credit(worker->b, 1);
+    broker_credit(worker->b, 3);
+    for (int i = 0; i < 3; i++) {
+        struct seen s = peer_expect(worker, BROKER_DELIVERED, ANY_TAG);
+
+        seen_free(&s);
+    }
+}
+
 /* A bell that rang once must not be needed again for what is left: a tick for each would take 30 s.
  */
 static void what_is_left_needs_no_bell(struct contract_env *env)
@@ -230,6 +246,7 @@ const struct contract_row suite_publish[] = {
     {"delivered in order", delivered_in_order},
     {"bytes are kept", bytes_are_kept},
     {"credit bounds deliveries", credit_bounds_deliveries},
+    {"credit counts at any time", credit_counts_at_any_time},
     {"what is left needs no bell", what_is_left_needs_no_bell},
     {"two workers never get the same", two_workers_never_get_the_same},
     {"a token makes a resend idempotent", a_token_makes_a_resend_idempotent},
