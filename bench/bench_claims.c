@@ -210,11 +210,11 @@ static void note_winner(struct desk *d, int key, bool won, int holder)
 static void race(struct desk *d, struct board *board, int n)
 {
     struct racer r = {*d, board};
-    int order[KEYS];
+    int order[KEYS] = {0};
 
     srand((unsigned)(d->run * 7 + d->number));
     for (int i = 0; i < n; i++) {
-        int j = rand() % (i + 1);
+        int j = rand() % (i + 1); /* NOLINT(cert-msc30-c,cert-msc50-cpp): an order will do */
 
         order[i] = order[j];
         order[j] = i;
@@ -362,7 +362,7 @@ int main(int argc, char **argv)
 
     for (size_t i = 0; argc > 2 && i < sizeof(cases) / sizeof(cases[0]); i++) {
         if (strcmp(argv[2], cases[i].name) == 0)
-            return cases[i].run(argv[1], argc > 3 ? atoi(argv[3]) : cases[i].n);
+            return cases[i].run(argv[1], argc > 3 ? (int)strtol(argv[3], NULL, 10) : cases[i].n);
     }
     fputs("usage: bench_claims URL race|rate|latency|replay [N]\n", stderr);
     return 2;

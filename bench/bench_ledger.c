@@ -133,7 +133,7 @@ static void run_index(int records)
 
 int main(int argc, char **argv)
 {
-    int records = argc > 1 ? atoi(argv[1]) : 1000000;
+    int records = argc > 1 ? (int)strtol(argv[1], NULL, 10) : 1000000;
 
     if (records < 2)
         die("usage: bench_ledger [RECORDS]");

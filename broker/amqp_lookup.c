@@ -1,4 +1,5 @@
 /* What is stored for a task: the stream is read once for all who ask. */
+#include "base/analyzer.h"
 #include "broker/amqp_results.h"
 
 #include <stdlib.h>
@@ -242,6 +243,8 @@ void lookup_heard(struct amqp_broker *b, uint64_t number, struct slice bytes)
 
 /* --- asking --- */
 
+/* The lookup holds its askers. */
+ANALYZER_LOSES_SIGHT
 static int add_asker(struct amqp_broker *b, struct slice id, const struct asker *given,
                      struct err *e)
 {
@@ -268,6 +271,8 @@ int lookup_ask(struct amqp_broker *b, struct slice id, lookup_told_fn *told, voi
 {
     return add_asker(b, id, &(struct asker){.told = told, .context = context}, e);
 }
+
+ANALYZER_SEES_AGAIN
 
 int lookup_watched(struct amqp_broker *b, struct slice id, struct err *e)
 {

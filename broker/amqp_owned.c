@@ -183,7 +183,9 @@ void amqp_claims_give_up(struct amqp_broker *b, struct amqp_held *h)
     while (h->owns) {
         struct amqp_owned *o = h->owns;
 
-        take_off(o);
+        h->owns = o->next;
+        o->next = NULL;
+        o->held = NULL;
         give_up(b, o);
     }
 }

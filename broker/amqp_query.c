@@ -58,8 +58,8 @@ static json_t *own_state(const struct amqp_broker *b)
         json_array_append_new(queues, json_pack("{s:s, s:I, s:I, s:I}", "queue", b->queues[i].name,
                                                 "leased", (json_int_t)count_lent(b, i), "inside",
                                                 (json_int_t)count_inside(b, i), "copies",
-                                                (json_int_t)(amqp_aside_count(b, i, true) +
-                                                             amqp_aside_count(b, i, false))));
+                                                (json_int_t)amqp_aside_count(b, i, true) +
+                                                    amqp_aside_count(b, i, false)));
     return json_pack("{s:s, s:o, s:o}", "node", b->node, "queues", queues, "announced",
                      announced(b));
 }

@@ -14,7 +14,8 @@ static void place(const char *variable, char *to, size_t size)
 {
     const char *url = getenv(variable), *at = url ? strchr(url, '@') : NULL;
 
-    assert_non_null(at);
+    if (!at)
+        fail_msg("%s is not set", variable);
     snprintf(to, size, "%.*s", (int)strcspn(at + 1, "/"), at + 1);
 }
 

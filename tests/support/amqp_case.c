@@ -158,6 +158,8 @@ void case_turn(struct amqp_case *c, int timeout_ms)
 
 static void keep_count(struct amqp_case *c, const amqp_method_t *method)
 {
+    if (!method)
+        return;
     if (method->id == AMQP_QUEUE_DECLARE_OK_METHOD)
         c->answer_count = ((amqp_queue_declare_ok_t *)method->decoded)->message_count;
     if (method->id == AMQP_QUEUE_PURGE_OK_METHOD)

@@ -94,7 +94,7 @@ bool peer_heard(struct peer *p, struct amqp_piece *piece, char *payload, size_t 
 void peer_expect(struct peer *p, int channel, amqp_method_number_t id)
 {
     struct amqp_piece piece;
-    char payload[4];
+    char payload[4] = "";
 
     assert_true(peer_heard(p, &piece, payload, sizeof(payload)));
     assert_int_equal(piece.type, AMQP_FRAME_METHOD);

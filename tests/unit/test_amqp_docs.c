@@ -100,10 +100,9 @@ static void the_oldest_documents_go(void **state)
 static void a_document_is_replaced_and_dropped(void **state)
 {
     struct kept_docs all = {.max = 100000};
-    struct kept_doc *k = keep(&all, 1, 10);
+    struct kept_doc *k = MUST_HAVE(keep(&all, 1, 10));
 
     (void)state;
-    assert_non_null(k);
     k->mark = 7;
     assert_ptr_equal(keep(&all, 1, 5000), k);
     assert_int_equal(k->mark, 7);

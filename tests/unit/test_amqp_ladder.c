@@ -100,7 +100,6 @@ static void what_does_not_fit_is_refused(void **state)
 {
     struct err e = ERR_INIT;
     struct amqp_delay p;
-    struct amqp_declare d;
     char name[257];
 
     (void)state;
@@ -110,6 +109,16 @@ static void what_does_not_fit_is_refused(void **state)
     CHECK_ERR(amqp_delay_plan(&p, INT64_MAX, 0, slice_of("q"), &e), ERR_USAGE, "268435455 seconds");
     CHECK_ERR(amqp_delay_plan(&p, NOW, NOW, slice_of(""), &e), ERR_USAGE, "1 to 255 bytes");
     CHECK_ERR(amqp_delay_plan(&p, NOW, NOW, slice_make(name, 256), &e), ERR_USAGE, "1 to 255");
+}
+
+static void a_queue_name_leaves_room_for_the_levels(void **state)
+{
+    struct err e = ERR_INIT;
+    struct amqp_delay p;
+    char name[257];
+
+    (void)state;
+    memset(name, 'q', sizeof(name));
     CHECK_OK(amqp_delay_plan(&p, NOW + 1, NOW, slice_make(name, 255), &e));
     assert_int_equal(strlen(p.routing_key), 255);
     CHECK_OK(amqp_delay_plan(&p, NOW + 7000 * SECOND, NOW, slice_make(name, 199), &e));
@@ -119,6 +128,16 @@ static void what_does_not_fit_is_refused(void **state)
     CHECK_ERR(amqp_delay_plan(&p, NOW + 7000 * SECOND, NOW, slice_of("a.#.b"), &e), ERR_USAGE,
               "no word");
     CHECK_OK(amqp_delay_plan(&p, NOW + 2000, NOW, slice_of("a.#.b"), &e));
+}
+
+static void what_cannot_be_bound_is_refused(void **state)
+{
+    struct err e = ERR_INIT;
+    struct amqp_declare d;
+    char name[257];
+
+    (void)state;
+    memset(name, 'q', sizeof(name));
     CHECK_OK(amqp_ladder_binding(&d, slice_make(name, 199), &e));
     CHECK_ERR(amqp_ladder_binding(&d, slice_make(name, 200), &e), ERR_USAGE, "1 to 199");
     CHECK_ERR(amqp_ladder_binding(&d, slice_of("a.*"), &e), ERR_USAGE, "a.*");
@@ -267,6 +286,8 @@ int main(void)
         cmocka_unit_test(others_take_the_ladder),
         cmocka_unit_test(never_early),
         cmocka_unit_test(what_does_not_fit_is_refused),
+        cmocka_unit_test(a_queue_name_leaves_room_for_the_levels),
+        cmocka_unit_test(what_cannot_be_bound_is_refused),
         cmocka_unit_test(digits_are_taken_off),
         cmocka_unit_test(ladder_is_kombus),
         cmocka_unit_test(ladder_queues_have_kombus_arguments),

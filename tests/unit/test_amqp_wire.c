@@ -551,7 +551,7 @@ static void a_channel_opens_again_in_its_callback(void **state)
 /* A full socket takes what it can; every frame goes out whole and in order. */
 static void partial_sends_keep_frames_whole(void **state)
 {
-    char *body = malloc(300000);
+    char *body = MUST_HAVE(malloc(300000));
     struct amqp_piece piece;
     struct peer p;
     size_t got = 0, frames = 0;

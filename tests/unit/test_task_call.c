@@ -149,6 +149,17 @@ static void a_program_gives_a_key_in_its_options(void **state)
     message_release(&m);
     outgoing_release(&o);
     task_call_release(&call);
+}
+
+static void a_program_gives_a_wrong_key(void **state)
+{
+    struct celeriac_task_options how = CELERIAC_TASK_OPTIONS_INIT;
+    struct uuid_source ids = UUID_SOURCE_INIT;
+    struct outgoing o = {.id = ""};
+    struct task_call call;
+
+    (void)state;
+    how.dedup_key = "order 7";
     how.dedup_window_s = -1;
     CHECK_ERR(task_call_from_options(&call, "t", &how, &e), ERR_USAGE, "\"window\"");
     how.dedup_window_s = 0;
@@ -228,6 +239,7 @@ int main(void)
         cmocka_unit_test(encodes_every_member),
         cmocka_unit_test(a_dedup_key_travels_as_a_header),
         cmocka_unit_test(a_program_gives_a_key_in_its_options),
+        cmocka_unit_test(a_program_gives_a_wrong_key),
         cmocka_unit_test(fills_in_what_is_not_said),
         cmocka_unit_test(takes_times_as_text),
         cmocka_unit_test(survives_a_broken_pipe),
