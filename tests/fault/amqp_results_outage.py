@@ -31,8 +31,8 @@ class Outage(unittest.TestCase):
         self.addCleanup(worker.__exit__)
         done = call(self.url, "math.add", 1, 2)
         running = call(self.url, "sleep", 3)
-        waiters = [self.start("call", "sleep", "-a", "[3]", "--wait", str(DEADLINE_S), "--id", f"own-{i}") for i in range(3)]
-        other = self.start("result", running, "--wait", str(DEADLINE_S), "-o", "json")
+        waiters = [self.start("call", "sleep", "-a", "[3]", "--wait", str(DEADLINE_S), "--timeout", str(DEADLINE_S), "--id", f"own-{i}") for i in range(3)]
+        other = self.start("result", running, "--wait", str(DEADLINE_S), "--timeout", str(DEADLINE_S), "-o", "json")
         self.assertEqual(result(self.url, done, wait_s=30)["result"], 3)
         for task_id in (running, "own-0", "own-1", "own-2"):
             wait_until(lambda: result(self.url, task_id)["status"] != "PENDING", "the job to run")
