@@ -58,7 +58,7 @@ static void publish_numbered(struct amqp_case *c, size_t i, char *space)
 
 static void all_sizes_come_through_in_order(void **state)
 {
-    char *space = malloc(4000000);
+    char *space = calloc(1, 4000000);
     struct amqp_case c;
     struct err e;
     size_t sent = 0;

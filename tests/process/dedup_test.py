@@ -58,7 +58,7 @@ class DedupTest(unittest.TestCase):
 
     def test_duplicates_wait_for_the_first_and_get_its_result(self):
         self.worker("-c", "3")
-        first = self.work("a", 1, dedup="k", window=60)
+        first = self.work("a", 8, dedup="k", window=60)
         self.started(first)
         others = [self.work("a", 1, dedup="k", window=60) for _ in range(3)]
         wait_until(lambda: totals(self.url)["delayed"] == 3, "all three to wait in the broker")
