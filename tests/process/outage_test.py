@@ -95,7 +95,7 @@ class FullDisk(unittest.TestCase):
 
     def test_jobs_are_kept_and_go_on_when_there_is_space_again(self):
         worker = add_worker(self, self.url, self.dir, "-c", "1", "--track-started", "-l", "info")
-        running = call(self.url, "sleep", 2)
+        running = call(self.url, "sleep", 2 * SCALE)
         wait_until(lambda: result(self.url, running)["status"] == "STARTED", "the job to run")
         waiting = call_many(self.url, [{"task": "math.add", "args": [i, 1]} for i in range(20)])
         delayed = call(self.url, "math.add", 5, 5, countdown=1)
@@ -203,7 +203,7 @@ class RedisServer(unittest.TestCase):
 
     def test_out_of_memory_is_retried(self):
         add_worker(self, self.url, self.dir, "-c", "1", "--track-started")
-        task_id = call(self.url, "sleep", 2)
+        task_id = call(self.url, "sleep", 2 * SCALE)
         wait_until(lambda: result(self.url, task_id)["status"] == "STARTED", "the job to run")
         self.redis.cli("CONFIG", "SET", "maxmemory", "1")
         done = subprocess.run(command(self.url, "call", "math.add", "-a", "[1, 1]"), capture_output=True, text=True,

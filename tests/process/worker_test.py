@@ -79,7 +79,7 @@ class WorkerTest(unittest.TestCase):
 
     def test_warm_stop_finishes_what_runs_and_hands_back_the_rest(self):
         w = self.worker("-c", "1")
-        running = call(self.url, "sleep", 1.0)
+        running = call(self.url, "sleep", 1.0 * SCALE)
         self.started(running)
         waiting = [call(self.url, "sleep", 0.01) for _ in range(5)]
         self.assertEqual(w.stop(signal.SIGTERM), 0)
@@ -118,7 +118,7 @@ class WorkerTest(unittest.TestCase):
 
     def test_a_killed_runner_is_replaced_and_its_job_runs_again(self):
         w = self.worker("-c", "1")
-        task_id = call(self.url, "sleep", 2)
+        task_id = call(self.url, "sleep", 2 * SCALE)
         victim = self.started(task_id)
         os.kill(victim, signal.SIGKILL)
         self.assertEqual(result(self.url, task_id, wait_s=40)["status"], "SUCCESS")
@@ -127,7 +127,7 @@ class WorkerTest(unittest.TestCase):
 
     def test_a_killed_dispatcher_comes_back_and_takes_its_jobs_over(self):
         w = self.worker("-c", "2", "--lease", "60")
-        task_id = call(self.url, "sleep", 1)
+        task_id = call(self.url, "sleep", 1 * SCALE)
         self.started(task_id)
         first = w.dispatcher()
         os.kill(first, signal.SIGKILL)
