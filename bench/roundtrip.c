@@ -1,12 +1,22 @@
 /*
- * Round trips of one no-op job, one at a time: send, wait for the result. Prints one JSON line.
- * usage: roundtrip URL COUNT
+ * One no-op job at a time: its round trip (send, wait for the result), or its confirmed sending
+ * alone. Prints one JSON line. usage: roundtrip URL COUNT [quantiles|trips|send [ARGS_JSON]]
  */
 #include "client/celeriac.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
+
+struct bench {
+    struct celeriac *c;
+    const char *args; /* JSON, or NULL */
+    int count;
+    double *us; /* of each */
+    double from_s, to_s;
+};
 
 static double now_us(void)
 {
@@ -23,52 +33,98 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static int one_trip(struct celeriac *c, double *us, struct celeriac_error *err)
+static int one(const struct bench *b, bool wait, double *us, struct celeriac_error *err)
 {
     struct celeriac_task_options how = CELERIAC_TASK_OPTIONS_INIT;
     char id[CELERIAC_ID_SIZE];
     char *document = NULL;
     double start = now_us();
-    int rc = celeriac_send(c, "noop", &how, id, err);
+    int rc;
 
-    if (rc == 0)
-        rc = celeriac_wait(c, id, 10000, &document, err);
+    how.args_json = b->args;
+    rc = celeriac_send(b->c, "noop", &how, id, err);
+    if (rc == 0 && wait)
+        rc = celeriac_wait(b->c, id, 10000, &document, err);
     *us = now_us() - start;
     celeriac_free(document);
     return rc;
 }
 
-static int run(struct celeriac *c, double *us, int count, struct celeriac_error *err)
+static int run(struct bench *b, bool wait, struct celeriac_error *err)
 {
-    for (int i = 0; i < count; i++) {
-        if (one_trip(c, &us[i], err) < 0)
+    b->from_s = now_us() / 1e6;
+    for (int i = 0; i < b->count; i++) {
+        if (one(b, wait, &b->us[i], err) < 0)
             return -1;
     }
-    qsort(us, (size_t)count, sizeof(us[0]), by_value);
-    printf(
-        "{\"count\": %d, \"min_us\": %.0f, \"p50_us\": %.0f, \"p99_us\": %.0f, \"max_us\": %.0f}\n",
-        count, us[0], us[count / 2], us[count * 99 / 100], us[count - 1]);
+    b->to_s = now_us() / 1e6;
+    qsort(b->us, (size_t)b->count, sizeof(b->us[0]), by_value);
     return 0;
+}
+
+/* --- what is printed --- */
+
+static void print_quantiles(const struct bench *b)
+{
+    printf("{\"count\": %d, \"min_us\": %.0f, \"p50_us\": %.0f, \"p99_us\": %.0f, \"max_us\": "
+           "%.0f}\n",
+           b->count, b->us[0], b->us[b->count / 2], b->us[b->count * 99 / 100],
+           b->us[b->count - 1]);
+}
+
+static void print_trips(const struct bench *b)
+{
+    printf("{\"us\": [");
+    for (int i = 0; i < b->count; i++)
+        printf("%s%.1f", i > 0 ? ", " : "", b->us[i]);
+    puts("]}");
+}
+
+static void print_span(const struct bench *b)
+{
+    printf("{\"from\": %.9f, \"to\": %.9f}\n", b->from_s, b->to_s);
+}
+
+static const struct mode {
+    const char *name;
+    bool wait;
+    void (*print)(const struct bench *b);
+} modes[] = {
+    {"quantiles", true, print_quantiles},
+    {"trips", true, print_trips},
+    {"send", false, print_span},
+};
+
+static const struct mode *mode_of(const char *name)
+{
+    for (size_t i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
+        if (strcmp(modes[i].name, name) == 0)
+            return &modes[i];
+    }
+    return NULL;
 }
 
 int main(int argc, char **argv)
 {
     struct celeriac_error err = {CELERIAC_OK, ""};
-    int count = argc == 3 ? (int)strtol(argv[2], NULL, 10) : 0;
-    double *us = count > 0 ? calloc((size_t)count, sizeof(*us)) : NULL;
-    struct celeriac *c;
+    const struct mode *mode = mode_of(argc > 3 ? argv[3] : "quantiles");
+    struct bench b = {.args = argc > 4 ? argv[4] : NULL,
+                      .count = argc > 2 ? (int)strtol(argv[2], NULL, 10) : 0};
     int rc = -1;
 
-    if (!us) {
-        fputs("usage: roundtrip URL COUNT\n", stderr);
+    b.us = b.count > 0 && mode ? calloc((size_t)b.count, sizeof(*b.us)) : NULL;
+    if (!b.us) {
+        fputs("usage: roundtrip URL COUNT [quantiles|trips|send [ARGS_JSON]]\n", stderr);
         return 2;
     }
-    c = celeriac_open(argv[1], NULL, &err);
-    if (c)
-        rc = run(c, us, count, &err);
+    b.c = celeriac_open(argv[1], NULL, &err);
+    if (b.c)
+        rc = run(&b, mode->wait, &err);
     if (rc < 0)
         fprintf(stderr, "roundtrip: %s\n", err.text);
-    celeriac_close(c);
-    free(us);
+    else
+        mode->print(&b);
+    celeriac_close(b.c);
+    free(b.us);
     return rc < 0;
 }
