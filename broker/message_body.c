@@ -1,4 +1,5 @@
 /* The body of a task message: base64, zlib, JSON, and its two shapes. */
+#include "broker/json_scan.h"
 #include "broker/json_text.h"
 #include "broker/message_parts.h"
 
@@ -31,9 +32,8 @@ static int decode_base64(struct buf *out, struct slice text, struct err *e)
 /* The body's bytes as sent. body_encoding absent or "utf-8" (newer kombu): the text itself. */
 static int body_bytes(const struct message *m, struct buf *out, struct err *e)
 {
-    const json_t *body = json_object_get(m->envelope, "body");
-    const char *encoding = json_string_value(json_object_get(m->properties, "body_encoding"));
-    struct slice text = {json_string_value(body), json_string_length(body)};
+    const char *encoding = m->body_encoding;
+    struct slice text = m->body;
 
     if (text.len > BASE64_ENCODE_RAW_LENGTH(MESSAGE_BODY_MAX))
         return too_long(e);
@@ -75,7 +75,7 @@ static int inflate_all(z_stream *z, struct buf *out, struct err *e)
 /* The name says gzip, the bytes are a zlib stream (RFC 1950): Celery uses zlib.compress. */
 static int decompress(const struct message *m, struct buf *bytes, struct err *e)
 {
-    const char *codec = json_string_value(json_object_get(m->headers, "compression"));
+    const char *codec = m->compression;
     struct buf plain = BUF_INIT;
     z_stream z = {0};
     int status = -1;
@@ -97,17 +97,20 @@ static int decompress(const struct message *m, struct buf *bytes, struct err *e)
     return status;
 }
 
+static int body_text(const struct message *m, struct buf *bytes, struct err *e)
+{
+    if (body_bytes(m, bytes, e) < 0 || decompress(m, bytes, e) < 0)
+        return -1;
+    return bytes->len > MESSAGE_BODY_MAX ? too_long(e) : 0;
+}
+
 json_t *message_decode_body(const struct message *m, struct err *e)
 {
     struct buf bytes = BUF_INIT;
     json_t *body = NULL;
 
-    if (body_bytes(m, &bytes, e) == 0 && decompress(m, &bytes, e) == 0) {
-        if (bytes.len > MESSAGE_BODY_MAX)
-            too_long(e);
-        else
-            body = json_text_read(buf_slice(&bytes), "the body", e);
-    }
+    if (body_text(m, &bytes, e) == 0)
+        body = json_text_read(buf_slice(&bytes), "the body", e);
     buf_release(&bytes);
     return body;
 }
@@ -136,26 +139,54 @@ static int check_signatures(const json_t *list, const char *member, struct err *
     return 0;
 }
 
-/* Each of the four members is present afterwards. Celery would run the task first and then fail. */
+static const struct {
+    const char *name;
+    int (*check)(const json_t *value, const char *name, struct err *e);
+} embed_members[] = {{"callbacks", check_signatures},
+                     {"errbacks", check_signatures},
+                     {"chain", check_signatures},
+                     {"chord", check_signature}};
+
+#define EMBED_MEMBERS (sizeof(embed_members) / sizeof(embed_members[0]))
+
+static bool is_set(const json_t *embed, size_t member)
+{
+    const json_t *value = json_object_get(embed, embed_members[member].name);
+
+    return value && !json_is_null(value);
+}
+
+/* Celery would run the task first and then fail. */
+static int check_embed(const json_t *from, bool *any, struct err *e)
+{
+    *any = false;
+    for (size_t i = 0; i < EMBED_MEMBERS; i++) {
+        const char *name = embed_members[i].name;
+
+        if (!is_set(from, i))
+            continue;
+        *any = true;
+        if (embed_members[i].check(json_object_get(from, name), name, e) < 0)
+            return -1;
+    }
+    return 0;
+}
+
 static int set_embed(struct message *m, const json_t *from, struct err *e)
 {
-    static const struct {
-        const char *name;
-        int (*check)(const json_t *value, const char *name, struct err *e);
-    } members[] = {{"callbacks", check_signatures},
-                   {"errbacks", check_signatures},
-                   {"chain", check_signatures},
-                   {"chord", check_signature}};
+    bool any;
 
+    if (check_embed(from, &any, e) < 0)
+        return -1;
+    if (!any)
+        return 0;
     m->embed = json_object();
     if (!m->embed)
         return err_nomem(e);
-    for (size_t i = 0; i < sizeof(members) / sizeof(members[0]); i++) {
-        json_t *value = json_object_get(from, members[i].name);
+    for (size_t i = 0; i < EMBED_MEMBERS; i++) {
+        json_t *value = json_object_get(from, embed_members[i].name);
 
-        if (value && !json_is_null(value) && members[i].check(value, members[i].name, e) < 0)
-            return -1;
-        if (json_object_set_new(m->embed, members[i].name,
+        if (json_object_set_new(m->embed, embed_members[i].name,
                                 value ? json_incref(value) : json_null()) < 0)
             return err_nomem(e);
     }
@@ -211,30 +242,89 @@ static int split_array(struct message *m, json_t *body, struct err *e)
     return set_embed(m, embed, e);
 }
 
+static void close_body(struct message *m)
+{
+    json_decref(m->args);
+    json_decref(m->kwargs);
+    json_decref(m->embed);
+    m->args = m->kwargs = m->embed = NULL;
+}
+
 /* All of it or nothing: a half-opened message would look opened at the next call. */
 int message_split_body(struct message *m, json_t *body, struct err *e)
 {
     if ((json_is_object(body) ? split_map(m, body, e) : split_array(m, body, e)) == 0)
         return 0;
-    json_decref(m->args);
-    json_decref(m->kwargs);
-    json_decref(m->embed);
-    m->args = m->kwargs = m->embed = NULL;
+    close_body(m);
     return -1;
+}
+
+/* Every member of the embed null: most jobs. */
+static bool embed_is_empty(struct json_scan *s)
+{
+    struct slice name, value;
+    bool escaped;
+
+    if (!json_scan_enter(s, '{'))
+        return false;
+    while (json_scan_member(s, &name)) {
+        if (json_scan_value(s, &value, &escaped) != JSON_NULL)
+            return false;
+    }
+    return !s->failed;
+}
+
+static json_t *read_arguments(struct slice text, struct err *e)
+{
+    json_t *empty = slice_is(text, "[]")   ? json_array()
+                    : slice_is(text, "{}") ? json_object()
+                                           : NULL;
+
+    return empty ? empty : json_text_read(text, "the body", e);
+}
+
+/* [args, kwargs, {all null}]: only the arguments become values. 1: the body is not of this form. */
+static int open_plain(struct message *m, struct slice text, struct err *e)
+{
+    struct json_scan s;
+    struct slice args, kwargs;
+
+    json_scan_init(&s, text);
+    if (!json_scan_enter(&s, '[') || !json_scan_element(&s) ||
+        json_scan_value(&s, &args, NULL) != JSON_ARRAY || !json_scan_element(&s) ||
+        json_scan_value(&s, &kwargs, NULL) != JSON_OBJECT || !json_scan_element(&s) ||
+        !embed_is_empty(&s) || json_scan_element(&s) || !json_scan_done(&s))
+        return 1;
+    m->args = read_arguments(args, e);
+    m->kwargs = m->args ? read_arguments(kwargs, e) : NULL;
+    if (m->kwargs)
+        return 0;
+    close_body(m);
+    return -1;
+}
+
+static int open_any(struct message *m, struct slice text, struct err *e)
+{
+    json_t *body = json_text_read(text, "the body", e);
+    int status = body ? message_split_body(m, body, e) : -1;
+
+    json_decref(body);
+    return status;
 }
 
 int message_open_body(struct message *m, struct err *e)
 {
-    json_t *body;
-    int status;
+    struct buf bytes = BUF_INIT;
+    int status = -1;
 
     /* A message of protocol 1 was opened when it was parsed. */
     if (m->args)
         return 0;
-    body = message_decode_body(m, e);
-    if (!body)
-        return -1;
-    status = message_split_body(m, body, e);
-    json_decref(body);
+    if (body_text(m, &bytes, e) == 0) {
+        status = open_plain(m, buf_slice(&bytes), e);
+        if (status > 0)
+            status = open_any(m, buf_slice(&bytes), e);
+    }
+    buf_release(&bytes);
     return status;
 }

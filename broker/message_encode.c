@@ -306,11 +306,11 @@ int message_encode(struct buf *out, const struct message_spec *spec, struct uuid
     return 0;
 }
 
-int message_with_header(struct buf *out, const struct message *m, const char *header, json_t *value,
+int message_with_header(struct buf *out, struct message *m, const char *header, json_t *value,
                         struct err *e)
 {
+    json_t *headers = json_text_copy(message_headers(m));
     json_t *envelope = json_text_copy(m->envelope);
-    json_t *headers = json_text_copy(m->headers);
     int status = -1;
 
     if (!envelope || !headers) {

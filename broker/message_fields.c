@@ -7,27 +7,19 @@
 #include <math.h>
 #include <stdlib.h>
 
-#define KIND(type) (1u << (type))
-#define STRING     KIND(JSON_STRING)
-#define INTEGER    KIND(JSON_INTEGER)
-#define NUMBER     (KIND(JSON_INTEGER) | KIND(JSON_REAL))
-#define BOOLEAN    (KIND(JSON_TRUE) | KIND(JSON_FALSE))
-#define ARRAY      KIND(JSON_ARRAY)
-#define OBJECT     KIND(JSON_OBJECT)
+#define KIND    MESSAGE_KIND
+#define STRING  KIND(JSON_STRING)
+#define INTEGER KIND(JSON_INTEGER)
+#define NUMBER  (KIND(JSON_INTEGER) | KIND(JSON_REAL))
+#define BOOLEAN (KIND(JSON_TRUE) | KIND(JSON_FALSE))
+#define ARRAY   KIND(JSON_ARRAY)
+#define OBJECT  KIND(JSON_OBJECT)
 
-#define NOWHERE      SIZE_MAX
+#define NOWHERE      MESSAGE_NOWHERE
 #define AT(member)   offsetof(struct message, member)
 #define TIME_LIMIT_S 1e9 /* 31 years: milliseconds of it can be added to any clock */
 
-struct field {
-    const char *name;
-    unsigned kinds;
-    size_t at;   /* of a const char * or an int64_t in struct message */
-    int64_t min; /* for integers */
-    int64_t max;
-};
-
-static const struct field header_fields[] = {
+static const struct message_field header_fields[] = {
     {"task", STRING, AT(task), 0, 0},
     {"root_id", STRING, AT(root_id), 0, 0},
     {"parent_id", STRING, AT(parent_id), 0, 0},
@@ -39,7 +31,7 @@ static const struct field header_fields[] = {
     {"timelimit", ARRAY, NOWHERE, 0, 0},
     {"ignore_result", BOOLEAN, NOWHERE, 0, 0},
     {"redelivered", BOOLEAN, NOWHERE, 0, 0},
-    {"compression", STRING, NOWHERE, 0, 0},
+    {"compression", STRING, AT(compression), 0, 0},
     {"lang", STRING, NOWHERE, 0, 0},
     {"shadow", STRING, NOWHERE, 0, 0},
     {"origin", STRING, NOWHERE, 0, 0},
@@ -54,15 +46,41 @@ static const struct field header_fields[] = {
     {MESSAGE_H_DEDUP, OBJECT, NOWHERE, 0, 0},
 };
 
-static const struct field property_fields[] = {
+static const struct message_field property_fields[] = {
     {"correlation_id", STRING, AT(correlation_id), 0, 0},
     {"reply_to", STRING, AT(reply_to), 0, 0},
     {"delivery_mode", INTEGER, NOWHERE, 0, 2},
     {"priority", INTEGER | STRING, NOWHERE, INT32_MIN, INT32_MAX},
     {"expiration", STRING | INTEGER, NOWHERE, 0, INT64_MAX},
-    {"body_encoding", STRING, NOWHERE, 0, 0},
+    {"body_encoding", STRING, AT(body_encoding), 0, 0},
     {"delivery_tag", STRING | INTEGER, NOWHERE, 0, INT64_MAX},
 };
+
+static int find_field(const struct message_field *fields, size_t n, struct slice name,
+                      const struct message_field **field)
+{
+    for (size_t i = 0; name.len && i < n; i++) {
+        const char *known = fields[i].name;
+
+        if (known[0] == name.ptr[0] && strncmp(known, name.ptr, name.len) == 0 &&
+            !known[name.len]) {
+            *field = &fields[i];
+            return (int)i;
+        }
+    }
+    return -1;
+}
+
+int message_header_field(struct slice name, const struct message_field **field)
+{
+    return find_field(header_fields, sizeof(header_fields) / sizeof(header_fields[0]), name, field);
+}
+
+int message_property_field(struct slice name, const struct message_field **field)
+{
+    return find_field(property_fields, sizeof(property_fields) / sizeof(property_fields[0]), name,
+                      field);
+}
 
 const char *message_kind_word(const json_t *value)
 {
@@ -94,8 +112,8 @@ const char *message_need_string(const json_t *object, const char *where, const c
     return json_string_value(value);
 }
 
-static int store(struct message *m, const struct field *f, const json_t *value, const char *where,
-                 struct err *e)
+static int store(struct message *m, const struct message_field *f, const json_t *value,
+                 const char *where, struct err *e)
 {
     char *to = f->at == NOWHERE ? NULL : (char *)m + f->at;
 
@@ -119,7 +137,7 @@ static int store(struct message *m, const struct field *f, const json_t *value, 
 }
 
 static int read_fields(struct message *m, const json_t *object, const char *where,
-                       const struct field *fields, size_t n, struct err *e)
+                       const struct message_field *fields, size_t n, struct err *e)
 {
     for (size_t i = 0; i < n; i++) {
         const json_t *value = json_object_get(object, fields[i].name);
@@ -225,14 +243,9 @@ static int check_names(const struct message *m, struct err *e)
     return 0;
 }
 
-int message_read_headers(struct message *m, struct err *e)
+int message_complete_headers(struct message *m, struct err *e)
 {
-    const json_t *flag;
-
-    if (read_fields(m, m->headers, "header", header_fields,
-                    sizeof(header_fields) / sizeof(header_fields[0]), e) < 0 ||
-        read_limits(m, e) < 0 || read_dedup(m, e) < 0 ||
-        read_time("eta", m->eta, &m->eta_ms, e) < 0 ||
+    if (read_time("eta", m->eta, &m->eta_ms, e) < 0 ||
         read_time("expires", m->expires, &m->expires_ms, e) < 0)
         return -1;
     m->parent_id = absent_if_empty(m->parent_id);
@@ -240,11 +253,27 @@ int message_read_headers(struct message *m, struct err *e)
     m->root_id = absent_if_empty(m->root_id);
     if (!m->root_id)
         m->root_id = m->id;
+    return check_names(m, e);
+}
+
+int message_read_headers(struct message *m, struct err *e)
+{
+    const json_t *flag;
+
+    if (read_fields(m, m->headers, "header", header_fields,
+                    sizeof(header_fields) / sizeof(header_fields[0]), e) < 0 ||
+        read_limits(m, e) < 0 || read_dedup(m, e) < 0)
+        return -1;
     flag = json_object_get(m->headers, "ignore_result");
     if (json_is_boolean(flag))
         m->ignore_result = json_is_true(flag);
-    m->redelivered = json_is_true(json_object_get(m->headers, "redelivered"));
-    return check_names(m, e);
+    m->redelivered |= json_is_true(json_object_get(m->headers, "redelivered"));
+    return message_complete_headers(m, e);
+}
+
+int message_clamp_priority(int64_t priority)
+{
+    return priority < 0 ? 0 : priority > 9 ? 9 : (int)priority;
 }
 
 /* Clamped to 0-9 as kombu does; it takes a number in a string, too. */
@@ -262,7 +291,7 @@ static int read_priority(struct message *m, struct err *e)
             return err_set(e, ERR_DEADLETTER, "property \"priority\" is not a number: \"%.32s\"",
                            text);
     }
-    m->priority = priority < 0 ? 0 : priority > 9 ? 9 : (int)priority;
+    m->priority = message_clamp_priority(priority);
     return 0;
 }
 

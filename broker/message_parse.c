@@ -2,10 +2,8 @@
 #include "broker/json_text.h"
 #include "broker/message_parts.h"
 
+#include <stdlib.h>
 #include <strings.h>
-
-/* The body in base64 and as much again as anybody could want for headers. */
-#define ENVELOPE_MAX (MESSAGE_BODY_MAX / 3 * 4 + 4 * 1024 * 1024)
 
 /* Members of a protocol 1 body that are headers in protocol 2. */
 static const char *const v1_headers[] = {"task",    "id",  "group",   "group_index",
@@ -107,6 +105,7 @@ static int parse_v1(struct message *m, struct err *e)
 static int parse_envelope(struct message *m, struct err *e)
 {
     json_t *headers = json_object_get(m->envelope, "headers");
+    const json_t *body = json_object_get(m->envelope, "body");
 
     m->properties = json_object_get(m->envelope, "properties");
     if (!headers || json_is_null(headers)) {
@@ -124,18 +123,19 @@ static int parse_envelope(struct message *m, struct err *e)
     if (!json_is_object(m->properties))
         return err_set(e, ERR_DEADLETTER, "\"properties\" is %s; it must be an object",
                        message_kind_word(m->properties));
-    if (!json_is_string(json_object_get(m->envelope, "body")))
+    if (!json_is_string(body))
         return err_set(e, ERR_DEADLETTER, "\"body\" is %s; it must be a string",
-                       message_kind_word(json_object_get(m->envelope, "body")));
+                       message_kind_word(body));
+    m->body = slice_make(json_string_value(body), json_string_length(body));
     return message_read_properties(m, e);
 }
 
 int message_parse(struct message *m, struct slice envelope, struct err *e)
 {
     *m = (struct message){.group_index = -1, .ignore_result = -1, .protocol = 2};
-    if (envelope.len > ENVELOPE_MAX)
+    if (envelope.len > MESSAGE_ENVELOPE_MAX)
         return err_set(e, ERR_DEADLETTER, "the message of %zu bytes is over the limit of %u",
-                       envelope.len, ENVELOPE_MAX);
+                       envelope.len, MESSAGE_ENVELOPE_MAX);
     m->envelope = json_text_read(envelope, "the message", e);
     if (!m->envelope)
         return -1;
@@ -147,8 +147,31 @@ int message_parse(struct message *m, struct slice envelope, struct err *e)
     return json_object_get(m->headers, "task") ? message_read_headers(m, e) : parse_v1(m, e);
 }
 
+/* A skimmed message knows that its text is an envelope. */
+static void unfold(struct message *m)
+{
+    if (m->envelope || !m->text.ptr)
+        return;
+    m->envelope = json_text_read(m->text, "the message", NULL);
+    m->headers = json_object_get(m->envelope, "headers");
+    m->properties = json_object_get(m->envelope, "properties");
+}
+
+json_t *message_headers(struct message *m)
+{
+    unfold(m);
+    return m->headers;
+}
+
+json_t *message_properties(struct message *m)
+{
+    unfold(m);
+    return m->properties;
+}
+
 void message_release(struct message *m)
 {
+    free(m->names);
     json_decref(m->envelope);
     json_decref(m->args);
     json_decref(m->kwargs);

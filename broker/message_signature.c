@@ -8,8 +8,12 @@
 #define AT(member)  offsetof(struct message_spec, member)
 #define SECONDS_MAX 1e9
 
-void message_spec_retry(struct message_spec *spec, const struct message *m)
+int message_spec_retry(struct message_spec *spec, struct message *m, struct err *e)
 {
+    json_t *headers = message_headers(m);
+
+    if (!headers)
+        return err_nomem(e);
     *spec = (struct message_spec){
         .task = m->task,
         .id = m->id,
@@ -20,10 +24,10 @@ void message_spec_retry(struct message_spec *spec, const struct message *m)
         .args = m->args,
         .kwargs = m->kwargs,
         .embed = m->embed,
-        .carry = m->headers,
+        .carry = headers,
         .queue = m->queue,
         .reply_to = m->reply_to,
-        .shadow = json_string_value(json_object_get(m->headers, "shadow")),
+        .shadow = json_string_value(json_object_get(headers, "shadow")),
         .expires_ms = m->expires_ms,
         .hard_limit_s = m->hard_limit_s,
         .soft_limit_s = m->soft_limit_s,
@@ -31,6 +35,7 @@ void message_spec_retry(struct message_spec *spec, const struct message *m)
         .priority = m->priority,
         .ignore_result = m->ignore_result == 1,
     };
+    return 0;
 }
 
 /* One option of a signature: a reader that knows its kind and the member of the spec it sets. */

@@ -111,6 +111,12 @@ struct celeriac_call_fns {
     int (*reject)(struct celeriac_call *call, int requeue);
     /* Finished without storing a result. */
     int (*ignore)(struct celeriac_call *call);
+
+    /* The request as it came; made when first asked for, borrowed, NULL without memory. Most tasks
+     * never ask, and a job without them is much cheaper. */
+    json_t *(*headers)(struct celeriac_call *call);    /* object, all headers of the message */
+    json_t *(*properties)(struct celeriac_call *call); /* object */
+    json_t *(*embed)(struct celeriac_call *call); /* object: callbacks, errbacks, chain, chord */
 };
 
 /* One request. All pointers borrowed; strings are NULL and numbers negative when the message has
@@ -118,15 +124,10 @@ struct celeriac_call_fns {
 struct celeriac_call {
     size_t size;
     const struct celeriac_call_fns *fn;
-    json_t *headers;       /* object, all headers of the message */
-    json_t *properties;    /* object */
-    json_t *delivery_info; /* object: exchange, routing_key, redelivered */
-    json_t *args;          /* array */
-    json_t *kwargs;        /* object; parameters of the row that were not given and have a default
-                              are filled in (see celeriac_arg) */
-    json_t *embed;         /* object: callbacks, errbacks, chain, chord */
-    json_t *stamps;        /* object or NULL */
-    const char *task;      /* registered name */
+    json_t *args;     /* array */
+    json_t *kwargs;   /* object; parameters of the row that were not given and have a default are
+                         filled in (see celeriac_arg) */
+    const char *task; /* registered name */
     const char *id;
     const char *root_id;
     const char *parent_id;
@@ -200,6 +201,36 @@ struct celeriac_module {
                                                     sizeof(struct celeriac_task)}
 
 /* Shorthands, so that a task reads `return celeriac_ok(call, json_integer(x + y));` */
+
+/* The parts of the request that are made when asked for; all borrowed. */
+static inline json_t *celeriac_headers(struct celeriac_call *call)
+{
+    return call->fn->headers(call);
+}
+
+static inline json_t *celeriac_properties(struct celeriac_call *call)
+{
+    return call->fn->properties(call);
+}
+
+static inline json_t *celeriac_embed(struct celeriac_call *call)
+{
+    return call->fn->embed(call);
+}
+
+/* exchange, routing_key, redelivered. */
+static inline json_t *celeriac_delivery_info(struct celeriac_call *call)
+{
+    return json_object_get(call->fn->properties(call), "delivery_info");
+}
+
+/* NULL: none. */
+static inline json_t *celeriac_stamps(struct celeriac_call *call)
+{
+    json_t *stamps = json_object_get(call->fn->headers(call), "stamps");
+
+    return json_is_object(stamps) ? stamps : NULL;
+}
 
 static inline int celeriac_ok(struct celeriac_call *call, json_t *value)
 {

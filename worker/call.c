@@ -321,6 +321,27 @@ static int fn_ignore(struct celeriac_call *base)
     return 0;
 }
 
+static json_t *fn_headers(struct celeriac_call *base)
+{
+    return message_headers(call_of(base)->message);
+}
+
+static json_t *fn_properties(struct celeriac_call *base)
+{
+    return message_properties(call_of(base)->message);
+}
+
+static json_t *fn_embed(struct celeriac_call *base)
+{
+    struct call *call = call_of(base);
+
+    if (call->message->embed)
+        return call->message->embed;
+    if (!call->embed)
+        call->embed = json_pack("{s:n, s:n, s:n, s:n}", "callbacks", "errbacks", "chain", "chord");
+    return call->embed;
+}
+
 static const struct celeriac_call_fns functions = {
     .size = sizeof(struct celeriac_call_fns),
     .cancelled = fn_cancelled,
@@ -335,6 +356,9 @@ static const struct celeriac_call_fns functions = {
     .replace = fn_replace,
     .reject = fn_reject,
     .ignore = fn_ignore,
+    .headers = fn_headers,
+    .properties = fn_properties,
+    .embed = fn_embed,
 };
 
 static const char *chord_id(const struct message *m)
@@ -346,15 +370,8 @@ static const char *chord_id(const struct message *m)
 
 static void fill_base(struct celeriac_call *base, const struct message *m)
 {
-    json_t *stamps = json_object_get(m->headers, "stamps");
-
-    base->headers = m->headers;
-    base->properties = m->properties;
-    base->delivery_info = json_object_get(m->properties, "delivery_info");
     base->args = m->args;
     base->kwargs = m->kwargs;
-    base->embed = m->embed;
-    base->stamps = json_is_object(stamps) ? stamps : NULL;
     base->task = m->task;
     base->id = m->id;
     base->root_id = m->root_id;
@@ -368,7 +385,7 @@ static void fill_base(struct celeriac_call *base, const struct message *m)
     base->retries = m->retries;
 }
 
-void call_init(struct call *call, const struct call_env *env, const struct message *message,
+void call_init(struct call *call, const struct call_env *env, struct message *message,
                const struct registry_entry *entry, const struct channel_run *run, uint64_t job)
 {
     struct celeriac_call *base = &call->base;
@@ -395,6 +412,7 @@ void call_release(struct call *call)
 {
     record_release(&call->record);
     json_decref(call->kwargs);
+    json_decref(call->embed);
     json_decref(call->children);
     free(call->duplicate_of);
     buf_release(&call->followups);

@@ -61,12 +61,13 @@ struct call_record {
 struct call {
     struct celeriac_call base; /* first: what user code sees */
     const struct call_env *env;
-    const struct message *message;
+    struct message *message;
     const struct registry_entry *entry; /* NULL for a task that is not registered */
     const struct channel_run *run;
     uint64_t job;
     char *duplicate_of; /* owned: not run, the success of this job stands for it; or NULL */
     json_t *kwargs;     /* owned: with defaults */
+    json_t *embed; /* owned: of four nulls, when a task asked for it and the message has none */
     struct call_record record;
     json_t *children;     /* owned: [[id, null], null] of everything sent */
     struct buf followups; /* owned: spawned messages */
@@ -74,7 +75,7 @@ struct call {
 };
 
 /* message: parsed, and its body open when user code is to see it. */
-void call_init(struct call *call, const struct call_env *env, const struct message *message,
+void call_init(struct call *call, const struct call_env *env, struct message *message,
                const struct registry_entry *entry, const struct channel_run *run, uint64_t job);
 void call_release(struct call *call);
 

@@ -143,7 +143,7 @@ int canvas_put(struct buf *out, json_t *signature, const struct canvas_sender *f
                                &not_before_ms, e) < 0)
         goto out;
     spec.embed = embed;
-    add_stamps(&spec, options, with->argument ? from->message->headers : NULL, &headers);
+    add_stamps(&spec, options, with->argument ? message_headers(from->message) : NULL, &headers);
     if (with->group && !spec.group) {
         spec.group = with->group;
         spec.group_index = with->group_index;

@@ -14,7 +14,7 @@
 #include "broker/message.h"
 
 struct canvas_sender {
-    const struct message *message; /* borrowed: the job at hand */
+    struct message *message; /* borrowed: the job at hand */
     struct uuid_source *ids;       /* borrowed */
     int64_t now_ms;                /* wall clock */
 };

@@ -69,7 +69,7 @@ static void take_apart(struct dispatcher *d, struct job *job)
         settle_poison(d, job, NULL, "the message is too large");
         return;
     }
-    if (message_parse(&m, slice_make(job->envelope, job->envelope_len), &e) == 0) {
+    if (message_skim(&m, slice_make(job->envelope, job->envelope_len), &e) == 0) {
         if (keep_names(job, &m) == 0)
             decide(d, job, &m);
         else

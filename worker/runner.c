@@ -212,7 +212,7 @@ static bool run_job(struct runner *r, const struct frame *f, struct err *e)
 
     if (channel_get_run(f->payload, &j.run, e) < 0)
         return false;
-    if (message_parse(&j.message, j.run.envelope, &why) < 0 ||
+    if (message_skim(&j.message, j.run.envelope, &why) < 0 ||
         message_open_body(&j.message, &why) < 0) {
         refuse_poison(r, &j, &why);
     } else {

@@ -262,7 +262,8 @@ static int put_next_attempt(struct making *m, struct buf *out, struct err *e)
     int64_t countdown_ms = countdown_of(m);
     struct message_spec spec;
 
-    message_spec_retry(&spec, m->call->message);
+    if (message_spec_retry(&spec, m->call->message, e) < 0)
+        return -1;
     spec.now_ms = m->from.now_ms;
     spec.eta_ms = r->eta_ms ? r->eta_ms : m->from.now_ms + countdown_ms;
     if (r->args)

@@ -3,6 +3,7 @@
  * '1' protocol 1, 'z' compressed, anything else protocol 2. */
 #include "broker/message.h"
 #include "broker/result.h"
+#include "tests/support/message_same.h"
 
 #include <nettle/base64.h>
 #include <stdlib.h>
@@ -36,7 +37,7 @@ static void wrap(struct buf *out, const uint8_t *data, size_t len)
 }
 
 /* What was read can be sent again, and is then the same job. */
-static void send_again(const struct message *m)
+static void send_again(struct message *m)
 {
     struct uuid_source ids = UUID_SOURCE_INIT;
     struct err e = ERR_INIT;
@@ -44,7 +45,7 @@ static void send_again(const struct message *m)
     struct message_spec spec;
     struct message again;
 
-    message_spec_retry(&spec, m);
+    need(message_spec_retry(&spec, m, &e) == 0);
     if (message_encode(&out, &spec, &ids, &e) == 0) {
         need(message_parse(&again, buf_slice(&out), &e) == 0);
         need(message_open_body(&again, &e) == 0);
@@ -64,6 +65,7 @@ static void one(struct slice text)
     struct buf out = BUF_INIT;
     struct message m;
 
+    need(!message_same(text, NULL));
     if (message_parse(&m, text, &e) == 0) {
         need(*m.task && *m.id && *m.root_id && m.priority >= 0 && m.priority <= 9);
         need(message_with_header(&out, &m, MESSAGE_H_LOST, json_integer(1), &e) == 0);

@@ -49,7 +49,7 @@ static void all_open(void **state)
         assert_memory_equal(m.task, "tasks.", 6);
         assert_int_equal(strlen(m.id), 36);
         assert_string_equal(m.queue, "celery");
-        assert_int_equal(json_object_size(m.embed), 4);
+        assert_true(!m.embed || json_object_size(m.embed) == 4);
         message_release(&m);
         buf_release(&text);
     }
@@ -180,7 +180,7 @@ static void a_retry_keeps_what_is_the_users(void **state)
 
     (void)state;
     load(&m, "options-5.6");
-    message_spec_retry(&spec, &m);
+    CHECK_OK(message_spec_retry(&spec, &m, &e));
     CHECK_OK(message_encode(&text, &spec, &ids, &e));
     CHECK_OK(message_parse(&again, buf_slice(&text), &e));
     CHECK_OK(message_open_body(&again, &e));
@@ -190,7 +190,7 @@ static void a_retry_keeps_what_is_the_users(void **state)
     assert_int_equal(again.eta_ms, 0);
     assert_int_equal(again.expires_ms, m.expires_ms);
     assert_int_equal(again.priority, 5);
-    assert_true(json_equal(again.args, m.args) && json_equal(again.embed, m.embed));
+    assert_true(json_equal(again.args, m.args) && !again.embed && !m.embed);
     assert_json(json_object_get(again.headers, "x-custom"), "\"v\"");
     assert_json(json_object_get(again.headers, "stamps"), "{}");
     assert_json(json_object_get(again.headers, "shadow"), "\"my.shadow\"");
