@@ -79,9 +79,11 @@ static int read_password(const char *path, char **to, struct err *e)
 static int find_password(struct amqp_address *a, const struct uri *uri, struct err *e)
 {
     const char *known = uri->password ? uri->password : environment("CELERIAC_AMQP_PASSWORD");
-    char *file = uri_param(uri, "password_file");
+    char *file;
     int status = 0;
 
+    if (uri_param(uri, "password_file", &file, e) < 0)
+        return -1;
     if (!file && !copy(&file, environment("CELERIAC_AMQP_PASSWORD_FILE")))
         return err_nomem(e);
     if (known || !file) {
@@ -120,10 +122,12 @@ static int wrong(const struct uri *uri, const char *name, const char *cause, str
 static int take_seconds(const struct uri *uri, const char *name, long least, long most, int *to,
                         struct err *e)
 {
-    char *text = uri_param(uri, name), *end;
+    char *text, *end;
     char cause[64];
     long n;
 
+    if (uri_param(uri, name, &text, e) < 0)
+        return -1;
     if (!text)
         return 0;
     n = strtol(text, &end, 10);
@@ -139,10 +143,13 @@ static int take_seconds(const struct uri *uri, const char *name, long least, lon
 
 static int take_verify(struct amqp_address *a, const struct uri *uri, struct err *e)
 {
-    char *text = uri_param(uri, "verify");
-    bool none = text && strcmp(text, "verify_none") == 0;
-    bool known = !text || none || strcmp(text, "verify_peer") == 0;
+    char *text;
+    bool none, known;
 
+    if (uri_param(uri, "verify", &text, e) < 0)
+        return -1;
+    none = text && strcmp(text, "verify_none") == 0;
+    known = !text || none || strcmp(text, "verify_peer") == 0;
     free(text);
     a->verify = !none;
     return known ? 0 : wrong(uri, "verify", "is neither verify_peer nor verify_none", e);
@@ -153,15 +160,18 @@ static int take_tls(struct amqp_address *a, const struct uri *uri, struct err *e
     static const char *const names[] = {"cacertfile", "certfile", "keyfile", "verify"};
 
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]) && !a->tls; i++) {
-        char *value = uri_param(uri, names[i]);
+        char *value;
 
+        if (uri_param(uri, names[i], &value, e) < 0)
+            return -1;
         free(value);
         if (value)
             return wrong(uri, names[i], "needs a URL that begins with amqps://", e);
     }
-    a->ca_file = uri_param(uri, "cacertfile");
-    a->cert_file = uri_param(uri, "certfile");
-    a->key_file = uri_param(uri, "keyfile");
+    if (uri_param(uri, "cacertfile", &a->ca_file, e) < 0 ||
+        uri_param(uri, "certfile", &a->cert_file, e) < 0 ||
+        uri_param(uri, "keyfile", &a->key_file, e) < 0)
+        return -1;
     if (a->key_file && !a->cert_file)
         return wrong(uri, "keyfile", "needs a certfile beside it", e);
     return take_verify(a, uri, e);
@@ -174,18 +184,16 @@ static int take_parameters(struct amqp_address *a, const struct uri *uri, struct
         "cacertfile", "certfile",           "keyfile",          "verify",
         NULL,
     };
-    char *unknown = uri_unknown_param(uri, names);
+    struct slice unknown = uri_unknown_param(uri, names);
+    char name[64];
     int timeout_s = TIMEOUT_S, limit_s = LIMIT_S;
 
-    if (unknown) {
-        wrong(uri, unknown,
-              "is not known; known are heartbeat, connection_timeout, consumer_timeout, "
-              "password_file, "
-              "cacertfile, "
-              "certfile, keyfile and verify",
-              e);
-        free(unknown);
-        return -1;
+    if (unknown.ptr) {
+        snprintf(name, sizeof(name), "%.*s", SLICE_ARG(unknown));
+        return wrong(uri, name,
+                     "is not known; known are heartbeat, connection_timeout, consumer_timeout, "
+                     "password_file, cacertfile, certfile, keyfile and verify",
+                     e);
     }
     a->heartbeat_s = HEARTBEAT_S;
     if (take_seconds(uri, "heartbeat", 0, HEARTBEAT_MAX, &a->heartbeat_s, e) < 0 ||

@@ -411,7 +411,8 @@ static int read_db(const struct uri *uri, char db[12], struct err *e)
 
     if (strcmp(uri->scheme, "redis+socket") != 0)
         return parse_db(uri->path, db, uri->masked, e);
-    virtual_host = uri_param(uri, "virtual_host");
+    if (uri_param(uri, "virtual_host", &virtual_host, e) < 0)
+        return -1;
     rc = parse_db(virtual_host ? virtual_host : "0", db, uri->masked, e);
     free(virtual_host);
     return rc;
@@ -419,11 +420,14 @@ static int read_db(const struct uri *uri, char db[12], struct err *e)
 
 static int read_visibility(struct redis_broker *b, struct err *e)
 {
-    char *text = uri_param(&b->uri, "visibility_timeout");
-    char *end = text;
-    double seconds = text ? strtod(text, &end) : 0;
+    char *text, *end;
+    double seconds;
     int rc = 0;
 
+    if (uri_param(&b->uri, "visibility_timeout", &text, e) < 0)
+        return -1;
+    end = text;
+    seconds = text ? strtod(text, &end) : 0;
     b->visibility_ms = DEFAULT_VISIBILITY_MS;
     if (text && (*end || end == text || !(seconds >= 1 && seconds <= 1e9)))
         rc = err_set(e, ERR_USAGE, "visibility_timeout '%s' in '%s' is no number of seconds", text,

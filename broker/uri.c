@@ -397,22 +397,39 @@ void uri_release(struct uri *uri)
     *uri = (struct uri){0};
 }
 
-char *uri_param(const struct uri *uri, const char *name)
+/* A parameter's value as written, or absent. */
+static struct slice find_param(const struct uri *uri, const char *name)
 {
     size_t len = strlen(name);
     const char *at = uri->query ? uri->query : "";
-    bool bad;
 
-    while (*at) {
+    while (*at && *at != '#') {
         size_t part = strcspn(at, "&#");
 
         if (part > len && strncmp(at, name, len) == 0 && at[len] == '=')
-            return decode(slice_make(at + len + 1, part - len - 1), &bad);
+            return slice_make(at + len + 1, part - len - 1);
         at += part + (at[part] == '&');
-        if (*at == '#')
-            break;
     }
-    return NULL;
+    return slice_make(NULL, 0);
+}
+
+int uri_param(const struct uri *uri, const char *name, char **value, struct err *e)
+{
+    struct slice written = find_param(uri, name);
+    bool bad;
+
+    *value = NULL;
+    if (!written.ptr)
+        return 0;
+    *value = decode(written, &bad);
+    if (*value)
+        return 0;
+    if (!bad)
+        return err_nomem(e);
+    return err_set(e, ERR_USAGE,
+                   "URL \"%s\": the parameter \"%s\" has a '%%' without two hexadecimal digits "
+                   "behind it (not 00): write %%25 for a percent sign",
+                   uri->masked, name);
 }
 
 static bool is_one_of(struct slice name, const char *const *names)
@@ -424,7 +441,7 @@ static bool is_one_of(struct slice name, const char *const *names)
     return false;
 }
 
-char *uri_unknown_param(const struct uri *uri, const char *const *names)
+struct slice uri_unknown_param(const struct uri *uri, const char *const *names)
 {
     const char *at = uri->query ? uri->query : "";
 
@@ -432,9 +449,9 @@ char *uri_unknown_param(const struct uri *uri, const char *const *names)
         size_t len = strcspn(at, "=&#");
 
         if (len && !is_one_of(slice_make(at, len), names))
-            return strndup(at, len);
+            return slice_make(at, len);
         at += strcspn(at, "&#");
         at += *at == '&';
     }
-    return NULL;
+    return slice_make(NULL, 0);
 }

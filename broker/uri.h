@@ -14,6 +14,7 @@
 #define BROKER_URI_H
 
 #include "base/err.h"
+#include "base/slice.h"
 
 #include <stddef.h>
 
@@ -40,11 +41,12 @@ struct uri {
 int uri_parse(struct uri *uri, const char *text, struct err *e);
 void uri_release(struct uri *uri);
 
-/* The value of a query parameter, malloc'ed and decoded; NULL when absent. */
-char *uri_param(const struct uri *uri, const char *name);
+/* *value gets the value of a query parameter, decoded and malloc'ed, or NULL when it is absent.
+ * ERR_USAGE for a broken '%' escape. */
+int uri_param(const struct uri *uri, const char *name, char **value, struct err *e);
 
-/* The first query parameter that is not in the table (which ends with NULL), malloc'ed and as
- * written; NULL when all are. */
-char *uri_unknown_param(const struct uri *uri, const char *const *names);
+/* The first query parameter that is not in the table (which ends with NULL), as written and
+ * borrowed from the query; {NULL,0} when all are. */
+struct slice uri_unknown_param(const struct uri *uri, const char *const *names);
 
 #endif

@@ -9,6 +9,7 @@
 #include "tests/support/file.h"
 #include "tests/support/nomem.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -263,6 +264,19 @@ static void results_are_written_or_not(void **state)
 
 /* --- URLs --- */
 
+static int read_param(const struct uri *uri, struct buf *out, struct err *e)
+{
+    char name[40], *value;
+    int rc;
+
+    snprintf(name, sizeof(name), "%.*s", (int)strcspn(uri->query, "="), uri->query);
+    rc = uri_param(uri, name, &value, e);
+    if (rc == 0)
+        buf_addf(out, " %s", value ? value : "none");
+    free(value);
+    return rc;
+}
+
 static int read_uri(const void *user, struct buf *out, struct err *e)
 {
     struct uri uri;
@@ -272,8 +286,9 @@ static int read_uri(const void *user, struct buf *out, struct err *e)
         buf_addf(out, "%s %s %s %s %d %zu %s %s", uri.scheme, uri.user ? uri.user : "-",
                  uri.password ? uri.password : "-", uri.host ? uri.host : "-", uri.port,
                  uri.more_len, uri.path, uri.query);
-    if (rc == 0)
-        uri_release(&uri);
+    if (rc == 0 && strchr(uri.query, '='))
+        rc = read_param(&uri, out, e);
+    uri_release(&uri);
     return rc;
 }
 

@@ -115,25 +115,39 @@ static void long_urls_are_cut(void **state)
     CHECK_ERR(uri_parse(&uri, text, &e), ERR_USAGE, "no scheme");
 }
 
+static void check_param(const struct uri *uri, const char *name, const char *want)
+{
+    struct err e = ERR_INIT;
+    char *value;
+
+    CHECK_OK(uri_param(uri, name, &value, &e));
+    if (want)
+        assert_string_equal(value, want);
+    else
+        assert_null(value);
+    free(value);
+}
+
 static void parameters(void **state)
 {
     struct err e = ERR_INIT;
+    static const char *const known[] = {"virtual_host", "x", "empty", NULL};
     struct uri uri;
     char *value;
 
     (void)state;
-    CHECK_OK(uri_parse(&uri, "redis+socket:///s?virtual_host=4&x=%41b&empty=", &e));
-    value = uri_param(&uri, "virtual_host");
-    assert_string_equal(value, "4");
-    free(value);
-    value = uri_param(&uri, "x");
-    assert_string_equal(value, "Ab");
-    free(value);
-    value = uri_param(&uri, "empty");
-    assert_string_equal(value, "");
-    free(value);
-    assert_null(uri_param(&uri, "virtual"));
-    assert_null(uri_param(&uri, "host"));
+    CHECK_OK(
+        uri_parse(&uri, "redis+socket:///s?virtual_host=4&x=%41b&empty=&bad=%4&nul=%00#a=b", &e));
+    check_param(&uri, "virtual_host", "4");
+    check_param(&uri, "x", "Ab");
+    check_param(&uri, "empty", "");
+    check_param(&uri, "virtual", NULL);
+    check_param(&uri, "host", NULL);
+    check_param(&uri, "a", NULL);
+    CHECK_ERR(uri_param(&uri, "bad", &value, &e), ERR_USAGE, "the parameter \"bad\" has a '%'");
+    assert_null(value);
+    CHECK_ERR(uri_param(&uri, "nul", &value, &e), ERR_USAGE, "the parameter \"nul\" has a '%'");
+    assert_true(slice_is(uri_unknown_param(&uri, known), "bad"));
     uri_release(&uri);
 }
 
