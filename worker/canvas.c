@@ -79,31 +79,68 @@ static json_t *plain_options(const json_t *options)
     return copy;
 }
 
-/* Stamps: those of the signature's options, and where they are silent those of the job at hand.
- * Puts both headers into the spec's (made anew in *headers, owned by the caller). */
-static void add_stamps(struct message_spec *spec, const json_t *options, const json_t *parent,
-                       json_t **headers)
+/* Stamps: those of the signature's options, and where they are silent those of the job at hand. */
+static int collect_stamps(json_t *stamps, const json_t *options, const json_t *parent)
 {
-    json_t *stamps = json_object(), *names = json_array(), *value;
+    json_t *item, *value;
     const char *name;
     size_t i;
 
-    json_array_foreach(json_object_get(options, "stamped_headers"), i, value)
+    json_array_foreach(json_object_get(options, "stamped_headers"), i, item)
     {
-        if (json_is_string(value))
-            json_object_set(stamps, json_string_value(value),
-                            json_object_get(options, json_string_value(value)));
+        name = json_string_value(item);
+        value = name ? json_object_get(options, name) : NULL;
+        if (value && json_object_set(stamps, name, value) < 0)
+            return -1;
     }
-    json_object_update_missing(stamps, json_object_get(parent, "stamps"));
-    json_object_foreach(stamps, name, value) json_array_append_new(names, json_string(name));
-    if (json_object_size(stamps)) {
-        *headers = spec->headers ? json_text_copy(spec->headers) : json_object();
-        json_object_set(*headers, "stamped_headers", names);
-        json_object_set(*headers, "stamps", stamps);
+    /* jansson's own update_missing does not say when it had no memory. */
+    json_object_foreach(json_object_get(parent, "stamps"), name, value)
+    {
+        if (!json_object_get(stamps, name) && json_object_set(stamps, name, value) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* The spec's headers with both headers of the stamps: a new reference, or NULL. */
+static json_t *stamped_headers(const struct message_spec *spec, json_t *stamps)
+{
+    json_t *headers = spec->headers ? json_text_copy(spec->headers) : json_object();
+    json_t *names = json_array(), *value;
+    int rc = headers && names ? 0 : -1;
+    const char *name;
+
+    json_object_foreach(stamps, name, value)
+    {
+        if (rc == 0)
+            rc = json_array_append_new(names, json_string(name));
+    }
+    if (rc == 0 && json_object_set(headers, "stamped_headers", names) == 0 &&
+        json_object_set(headers, "stamps", stamps) == 0) {
+        json_decref(names);
+        return headers;
+    }
+    json_decref(names);
+    json_decref(headers);
+    return NULL;
+}
+
+/* Puts the stamps into the spec's headers, made anew in *headers, which the caller owns. parent:
+ * whose stamps are inherited, or NULL. */
+static int add_stamps(struct message_spec *spec, const json_t *options, struct message *parent,
+                      json_t **headers, struct err *e)
+{
+    const json_t *given = parent ? message_headers(parent) : NULL;
+    json_t *stamps = parent && !given ? NULL : json_object();
+    int rc = stamps && collect_stamps(stamps, options, given) == 0 ? 0 : err_nomem(e);
+
+    if (rc == 0 && json_object_size(stamps)) {
+        *headers = stamped_headers(spec, stamps);
         spec->headers = *headers;
+        rc = *headers ? 0 : err_nomem(e);
     }
     json_decref(stamps);
-    json_decref(names);
+    return rc;
 }
 
 /* [argument] + args. New reference. */
@@ -143,7 +180,8 @@ int canvas_put(struct buf *out, json_t *signature, const struct canvas_sender *f
                                &not_before_ms, e) < 0)
         goto out;
     spec.embed = embed;
-    add_stamps(&spec, options, with->argument ? message_headers(from->message) : NULL, &headers);
+    if (add_stamps(&spec, options, with->argument ? from->message : NULL, &headers, e) < 0)
+        goto out;
     if (with->group && !spec.group) {
         spec.group = with->group;
         spec.group_index = with->group_index;

@@ -1,11 +1,14 @@
 #include "tests/support/nomem.h"
 
 #include "broker/json_text.h"
+#include "tests/support/check.h"
 
 #include <search.h>
 #include <stdlib.h>
 #include <string.h>
 #include <zlib.h>
+
+#define TRIES 100000
 
 void *__real_malloc(size_t size);
 void *__wrap_malloc(size_t size);
@@ -113,4 +116,40 @@ int __wrap_inflateInit_(z_stream *z, const char *version, int size)
 void nomem_init(void)
 {
     json_text_watch_memory(); /* its malloc is ours */
+}
+
+/* --- pieces of work --- */
+
+static void try_mode(const struct nomem_work *work, const char *want, enum nomem_mode mode)
+{
+    for (long n = 1; n < TRIES; n++) {
+        struct buf out = BUF_INIT;
+        struct err e = ERR_INIT;
+        bool failed;
+        int rc;
+
+        nomem_begin(n, mode);
+        rc = work->run(work->user, &out, &e);
+        failed = nomem_end();
+        if (rc != 0 && (!failed || e.code != ERR_NOMEM))
+            fail_msg("%s, request %ld: %s \"%s\"", work->name, n, err_word(e.code), e.text);
+        if (rc == 0 && !out.failed && strcmp(buf_str(&out), want) != 0)
+            fail_msg("%s, request %ld: got %s, wanted %s", work->name, n, buf_str(&out), want);
+        buf_release(&out);
+        if (!failed)
+            return;
+    }
+    fail_msg("%s: no end in %d requests", work->name, TRIES);
+}
+
+void nomem_try(const struct nomem_work *work)
+{
+    struct buf want = BUF_INIT;
+    struct err e = ERR_INIT;
+
+    if (work->run(work->user, &want, &e) != 0)
+        fail_msg("%s: %s", work->name, e.text);
+    try_mode(work, buf_str(&want), NOMEM_ONCE);
+    try_mode(work, buf_str(&want), NOMEM_ON);
+    buf_release(&want);
 }

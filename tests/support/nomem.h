@@ -10,6 +10,9 @@
 #ifndef TESTS_NOMEM_H
 #define TESTS_NOMEM_H
 
+#include "base/buf.h"
+#include "base/err.h"
+
 #include <stdbool.h>
 
 enum nomem_mode {
@@ -25,5 +28,18 @@ void nomem_begin(long n, enum nomem_mode mode);
 
 /* True when a request failed since nomem_begin. */
 bool nomem_end(void);
+
+/* Does a piece of work once. 0: done, and `out` says what came out of it; -1 with e. */
+typedef int nomem_work_fn(const void *user, struct buf *out, struct err *e);
+
+struct nomem_work {
+    const char *name;
+    nomem_work_fn *run;
+    const void *user;
+};
+
+/* Repeats the work, failing one request after the other, alone and with all behind it: every run
+ * must end with ERR_NOMEM or with the same outcome as the run that had all its memory. */
+void nomem_try(const struct nomem_work *work);
 
 #endif

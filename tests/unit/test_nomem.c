@@ -14,50 +14,6 @@
 #include <unistd.h>
 
 #define MESSAGES TEST_SOURCE_DIR "/support/messages/"
-#define TRIES    100000
-
-/* Does the work once. 0: done, and `out` says what came out of it; -1 with e. */
-typedef int work_fn(const void *user, struct buf *out, struct err *e);
-
-struct work {
-    const char *name;
-    work_fn *run;
-    const void *user;
-};
-
-static void try_mode(const struct work *work, const char *want, enum nomem_mode mode)
-{
-    for (long n = 1; n < TRIES; n++) {
-        struct buf out = BUF_INIT;
-        struct err e = ERR_INIT;
-        bool failed;
-        int rc;
-
-        nomem_begin(n, mode);
-        rc = work->run(work->user, &out, &e);
-        failed = nomem_end();
-        if (rc != 0 && (!failed || e.code != ERR_NOMEM))
-            fail_msg("%s, request %ld: %s \"%s\"", work->name, n, err_word(e.code), e.text);
-        if (rc == 0 && !out.failed && strcmp(buf_str(&out), want) != 0)
-            fail_msg("%s, request %ld: got %s, wanted %s", work->name, n, buf_str(&out), want);
-        buf_release(&out);
-        if (!failed)
-            return;
-    }
-    fail_msg("%s: no end in %d requests", work->name, TRIES);
-}
-
-static void try_all(const struct work *work)
-{
-    struct buf want = BUF_INIT;
-    struct err e = ERR_INIT;
-
-    if (work->run(work->user, &want, &e) != 0)
-        fail_msg("%s: %s", work->name, e.text);
-    try_mode(work, buf_str(&want), NOMEM_ONCE);
-    try_mode(work, buf_str(&want), NOMEM_ON);
-    buf_release(&want);
-}
 
 /* --- messages --- */
 
@@ -110,13 +66,14 @@ static void messages_are_read_or_not(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         struct buf envelope = BUF_INIT;
-        struct work parsed = {names[i], parse, &envelope}, skimmed = {names[i], skim, &envelope};
+        struct nomem_work parsed = {names[i], parse, &envelope};
+        struct nomem_work skimmed = {names[i], skim, &envelope};
         char path[300];
 
         snprintf(path, sizeof(path), MESSAGES "%s", names[i]);
         assert_int_equal(file_read(&envelope, path), 0);
-        try_all(&parsed);
-        try_all(&skimmed);
+        nomem_try(&parsed);
+        nomem_try(&skimmed);
         buf_release(&envelope);
     }
 }
@@ -152,10 +109,10 @@ static void messages_are_written_or_not(void **state)
                                 .expires_ms = 1795000060000,
                                 .hard_limit_s = 3,
                                 .now_ms = 1794000000000};
-    struct work work = {"encode", encode, &spec};
+    struct nomem_work work = {"encode", encode, &spec};
 
     (void)state;
-    try_all(&work);
+    nomem_try(&work);
     json_decref(args);
     json_decref(kwargs);
     json_decref(headers);
@@ -196,11 +153,11 @@ static int go_on(const void *user, struct buf *out, struct err *e)
 static void messages_go_on_or_not(void **state)
 {
     struct buf envelope = BUF_INIT;
-    struct work work = {"retry", go_on, &envelope};
+    struct nomem_work work = {"retry", go_on, &envelope};
 
     (void)state;
     assert_int_equal(file_read(&envelope, MESSAGES "options-5.6.json"), 0);
-    try_all(&work);
+    nomem_try(&work);
     buf_release(&envelope);
 }
 
@@ -224,13 +181,14 @@ static int sign(const void *user, struct buf *out, struct err *e)
 
 static void signatures_are_read_or_not(void **state)
 {
-    struct work work = {"signature", sign,
-                        "{\"task\": \"a.b\", \"args\": [1], \"kwargs\": {\"x\": 2}, \"options\": "
-                        "{\"queue\": \"q\", \"priority\": 3, \"countdown\": 5, \"expires\": 60, "
-                        "\"headers\": {\"h\": 1}}, \"subtask_type\": null, \"immutable\": false}"};
+    struct nomem_work work = {
+        "signature", sign,
+        "{\"task\": \"a.b\", \"args\": [1], \"kwargs\": {\"x\": 2}, \"options\": "
+        "{\"queue\": \"q\", \"priority\": 3, \"countdown\": 5, \"expires\": 60, "
+        "\"headers\": {\"h\": 1}}, \"subtask_type\": null, \"immutable\": false}"};
 
     (void)state;
-    try_all(&work);
+    nomem_try(&work);
 }
 
 /* --- results --- */
@@ -256,10 +214,10 @@ static int result(const void *user, struct buf *out, struct err *e)
 
 static void results_are_written_or_not(void **state)
 {
-    struct work work = {"result", result, "FAILURE"};
+    struct nomem_work work = {"result", result, "FAILURE"};
 
     (void)state;
-    try_all(&work);
+    nomem_try(&work);
 }
 
 /* --- URLs --- */
@@ -303,9 +261,9 @@ static void urls_are_read_or_not(void **state)
 
     (void)state;
     for (size_t i = 0; i < sizeof(urls) / sizeof(urls[0]); i++) {
-        struct work work = {urls[i], read_uri, urls[i]};
+        struct nomem_work work = {urls[i], read_uri, urls[i]};
 
-        try_all(&work);
+        nomem_try(&work);
     }
 }
 
@@ -360,13 +318,13 @@ static void options_are_read_or_not(void **state)
     char path[] = "/tmp/celeriac-nomem-XXXXXX";
     static const char text[] = "wait = 7\nqueues = x, y\nbroker = three\n";
     int fd = mkstemp(path);
-    struct work work = {"options", read_options, path};
+    struct nomem_work work = {"options", read_options, path};
 
     (void)state;
     assert_true(fd >= 0);
     assert_int_equal(write(fd, text, sizeof(text) - 1), sizeof(text) - 1);
     close(fd);
-    try_all(&work);
+    nomem_try(&work);
     unlink(path);
 }
 
