@@ -45,6 +45,14 @@ static bool separator(const char **at, const char *allowed)
     return false;
 }
 
+static int days_of(int year, int month)
+{
+    static const int days[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+    bool leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
+
+    return days[month - 1] + (month == 2 && leap);
+}
+
 static bool parse_date(const char **at, struct tm *tm)
 {
     int year, month, day;
@@ -52,7 +60,8 @@ static bool parse_date(const char **at, struct tm *tm)
     if (!digits(at, 4, &year) || !separator(at, "-") || !digits(at, 2, &month) ||
         !separator(at, "-") || !digits(at, 2, &day))
         return false;
-    if (month < 1 || month > 12 || day < 1 || day > 31)
+    /* timegm would take the 30th of February for a day in March. */
+    if (month < 1 || month > 12 || day < 1 || day > days_of(year, month))
         return false;
     tm->tm_year = year - 1900;
     tm->tm_mon = month - 1;
@@ -94,7 +103,7 @@ static bool parse_offset(const char **at, int *minutes)
     if (**at && !digits(at, 2, &rest))
         return false;
     *minutes = sign * (hours * 60 + rest);
-    return true;
+    return hours < 24 && rest < 60;
 }
 
 int isotime_parse(const char *text, int64_t *wall_ms)

@@ -91,13 +91,28 @@ static void flush_batch(struct bulk *b)
     show_progress(b, false);
 }
 
+/* Members that the line does not have. jansson's own function for it does not tell when memory ran
+ * out, and a task without its queue would go to another one. */
+static int add_defaults(json_t *object, json_t *defaults, struct err *e)
+{
+    const char *name;
+    json_t *value;
+
+    json_object_foreach(defaults, name, value)
+    {
+        if (!json_object_get(object, name) && json_object_set(object, name, value) < 0)
+            return err_nomem(e);
+    }
+    return 0;
+}
+
 static int encode_line(struct bulk *b, json_t *object, struct outgoing *o, struct err *e)
 {
     struct task_call call;
     int status;
 
-    if (json_is_object(object) && json_object_update_missing(object, b->defaults) < 0)
-        return err_nomem(e);
+    if (json_is_object(object) && add_defaults(object, b->defaults, e) < 0)
+        return -1;
     status = task_call_from_json(&call, object, e);
     if (status == 0)
         status = task_call_encode(&call, &b->s->ids, clock_wall_ms(b->s->clock), o, e);

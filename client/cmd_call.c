@@ -6,6 +6,7 @@
 #include "client/show.h"
 #include "client/task_call.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -115,13 +116,24 @@ static int put(json_t *object, const char *name, json_t *value, struct err *e)
     return json_object_set_new(object, name, value) < 0 ? err_nomem(e) : 0;
 }
 
+static int put_text(json_t *object, const char *name, const char *text, struct err *e)
+{
+    json_t *value = json_string(text);
+
+    if (!value)
+        return err_set(e, ERR_USAGE, "--%s is not UTF-8 text", name);
+    return put(object, name, value, e);
+}
+
 /* --expires takes seconds or a time. */
-static json_t *seconds_or_text(const char *text)
+static int put_expires(json_t *object, const char *text, struct err *e)
 {
     char *end;
     double seconds = strtod(text, &end);
 
-    return *end == '\0' && end != text ? json_real(seconds) : json_string(text);
+    if (*end || end == text || !isfinite(seconds) || strpbrk(text, "xX"))
+        return put_text(object, "expires", text, e);
+    return put(object, "expires", json_real(seconds), e);
 }
 
 static int put_json_options(json_t *object, const struct opt_values *v, struct err *e)
@@ -154,14 +166,11 @@ static int options_object(json_t *object, const struct opt_values *v, struct err
     }
     for (const char *const *name = text_options; *name; name++) {
         const char *text = opt_text(v, *name);
-        json_t *value = text ? json_string(text) : NULL;
 
-        if (text && !value)
-            return err_set(e, ERR_USAGE, "--%s is not UTF-8 text", *name);
-        if (text && put(object, *name, value, e) < 0)
+        if (text && put_text(object, *name, text, e) < 0)
             return -1;
     }
-    if (expires && put(object, "expires", seconds_or_text(expires), e) < 0)
+    if (expires && put_expires(object, expires, e) < 0)
         return -1;
     if (opt_text(v, "priority") &&
         put(object, "priority", json_integer(opt_int(v, "priority")), e) < 0)

@@ -123,8 +123,11 @@ static int set_time(struct task_call *call, const struct member *m, json_t *valu
 {
     const char *text = json_string_value(value);
 
-    if (!text && m->seconds)
+    if (!text && m->seconds) {
+        if (json_is_number(value) && json_number_value(value) == 0)
+            return err_set(e, ERR_USAGE, "\"%s\" must be above 0 seconds, or a time", m->name);
         return seconds_at(call, m, value, m->seconds, e);
+    }
     if (!text)
         return wrong_type(m->name, "an ISO-8601 time", value, e);
     if (isotime_parse(text, place(call, m->at)) < 0)

@@ -55,6 +55,9 @@ static void names_what_is_wrong(void **state)
     refuse("{\"task\": \"a\", \"eta\": 5}", "\"eta\" must be an ISO-8601 time");
     refuse("{\"task\": \"a\", \"eta\": \"noon\"}", "'noon' is no ISO-8601 time");
     refuse("{\"task\": \"a\", \"expires\": []}", "\"expires\" must be a number of seconds");
+    refuse("{\"task\": \"a\", \"expires\": 0}", "\"expires\" must be above 0 seconds");
+    refuse("{\"task\": \"a\", \"expires\": -1}", "\"expires\" is out of range");
+    refuse("{\"task\": \"a\", \"eta\": \"2026-02-30T08:00:00Z\"}", "is no ISO-8601 time");
     refuse("{\"task\": \"a\", \"ignore_result\": 1}", "\"ignore-result\" must be true or false");
     refuse("{\"task\": \"a\", \"coutdown\": 1}", "did you mean \"countdown\"?");
     refuse("{\"task\": \"a\", \"eta\": \"2026-11-21T00:00:00Z\", \"countdown\": 1}", "exclude");
