@@ -235,7 +235,7 @@ static const char *worst(const json_t *rows)
     return found;
 }
 
-static void print_table(const struct visit *visit)
+static int print_table(const struct visit *visit)
 {
     static const char *const names[] = {"CHECK", "VALUE", "VERDICT", "ADVICE", NULL};
     struct table t;
@@ -252,21 +252,15 @@ static void print_table(const struct visit *visit)
         table_cell(&t, cli_member(row, "verdict"));
         table_cell(&t, advice ? advice : "");
     }
-    table_print(&t, stdout, visit->ctx->color);
-    table_release(&t);
+    return cli_print_table(visit->ctx, &t);
 }
 
-static void print_visit(const struct visit *visit)
+static int print_visit(const struct visit *visit)
 {
-    json_t *all;
-
-    if (visit->ctx->output == COMMAND_TABLE) {
-        print_table(visit);
-        return;
-    }
-    all = json_pack("{s:s,s:O}", "verdict", worst(visit->rows), "checks", visit->rows);
-    cli_print_json(all);
-    json_decref(all);
+    if (visit->ctx->output == COMMAND_TABLE)
+        return print_table(visit);
+    return cli_print_new_json(
+        json_pack("{s:s,s:O}", "verdict", worst(visit->rows), "checks", visit->rows));
 }
 
 static void name_queues(struct visit *visit)
@@ -282,14 +276,14 @@ static int run(struct command_context *ctx, const struct opt_values *v, int argc
 {
     const char *url = opt_text(v, "broker"), *results = opt_text(v, "result-backend");
     struct visit visit = {.ctx = ctx, .v = v, .rows = json_array(), .failed = ERR_INIT};
-    int status = EXITCODE_OK;
+    int status = EXITCODE_OK, printed;
     unsigned caps = 0;
 
     (void)argc;
     (void)argv;
     if (!url) {
         json_decref(visit.rows);
-        return command_usage(ctx, CLI_NO_BROKER);
+        return command_usage(ctx, COMMAND_NO_BROKER);
     }
     name_queues(&visit);
     if (examine(&visit, url, results, "", &caps) == 0) {
@@ -301,10 +295,10 @@ static int run(struct command_context *ctx, const struct opt_values *v, int argc
         add_failure(&visit, "broker", &visit.failed);
         status = command_fail(ctx, &visit.failed);
     }
-    print_visit(&visit);
+    printed = print_visit(&visit);
     json_decref(visit.rows);
     buf_release(&visit.queues);
-    return status;
+    return printed == EXITCODE_OK ? status : printed;
 }
 
 static const struct opt_row rows[] = {

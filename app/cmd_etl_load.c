@@ -187,8 +187,7 @@ static int run_load(struct command_context *ctx, const struct opt_values *v, int
     int status;
 
     if (opt_text(v, "broker") == NULL)
-        return command_usage(ctx, "no broker is given: use -b URL, CELERIAC_BROKER, "
-                                  "CELERY_BROKER_URL or 'broker = URL' in the configuration file");
+        return command_usage(ctx, COMMAND_NO_BROKER);
     status = load_all(&load, argc, argv, &e) == 0 ? judge(&load) : command_fail(ctx, &e);
     etl_totals_release(&load.totals);
     etl_set_release(&load.set);

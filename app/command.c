@@ -102,8 +102,9 @@ static const struct command *const all_commands[] = {
 static const struct command root = {
     .name = "celeriac",
     .summary = "A multi-process job queue that speaks Celery's protocol.",
-    .details = "Workers, producers and operators of task queues on Redis or in an SQLite file, "
-               "with or without Python's Celery at the other end.",
+    .details =
+        "Workers, producers and operators of task queues on Redis, on RabbitMQ or in an SQLite "
+        "file, with or without Python's Celery at the other end.",
     .subs = all_commands,
 };
 

@@ -71,6 +71,14 @@ int command_fail(const struct command_context *ctx, const struct err *e)
     return (int)exitcode_of(e->code);
 }
 
+int command_nomem(const struct command_context *ctx)
+{
+    struct err e = ERR_INIT;
+
+    err_nomem(&e);
+    return command_fail(ctx, &e);
+}
+
 int command_usage(const struct command_context *ctx, const char *fmt, ...)
 {
     struct err e = ERR_INIT;

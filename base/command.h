@@ -59,5 +59,11 @@ const struct opt_row *command_shared_rows(void);
 int command_fail(const struct command_context *ctx, const struct err *e);
 int command_usage(const struct command_context *ctx, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
+int command_nomem(const struct command_context *ctx);
+
+/* For command_usage: no broker in any option. */
+#define COMMAND_NO_BROKER                                                                          \
+    "no broker is given: use -b URL, CELERIAC_BROKER, CELERY_BROKER_URL or 'broker = URL' in the " \
+    "configuration file"
 
 #endif

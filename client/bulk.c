@@ -227,7 +227,7 @@ int bulk_send(struct session *s, const struct command_context *ctx, json_t *defa
     int status;
 
     if (!b)
-        return EXITCODE_INTERNAL;
+        return command_nomem(ctx);
     b->s = s;
     b->ctx = ctx;
     b->defaults = defaults;

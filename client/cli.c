@@ -1,5 +1,7 @@
 #include "client/cli.h"
 
+#include "broker/answer.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,7 +42,7 @@ static int open_session(struct session *s, const struct command_context *ctx,
     struct err e = ERR_INIT;
 
     if (!config.url)
-        return command_usage(ctx, CLI_NO_BROKER);
+        return command_usage(ctx, COMMAND_NO_BROKER);
     if (session_open(s, &config, &e) < 0)
         return command_fail(ctx, &e);
     return EXITCODE_OK;
@@ -88,12 +90,49 @@ int cli_confirm(const struct command_context *ctx, const struct opt_values *v, c
     return EXITCODE_REFUSED;
 }
 
-void cli_print_json(const json_t *value)
+static int no_memory(void)
+{
+    fflush(stdout);
+    fputs("celeriac: out of memory\n", stderr);
+    return EXITCODE_INTERNAL;
+}
+
+int cli_print_json(const json_t *value)
 {
     char *text = json_dumps(value, JSON_ENCODE_ANY);
 
-    puts(text ? text : "null");
+    if (!text)
+        return no_memory();
+    puts(text);
     free(text);
+    return EXITCODE_OK;
+}
+
+int cli_print_new_json(json_t *value)
+{
+    int status = cli_print_json(value);
+
+    json_decref(value);
+    return status;
+}
+
+int cli_print_table(const struct command_context *ctx, struct table *t)
+{
+    int status = table_print(t, stdout, ctx->color) < 0 ? no_memory() : EXITCODE_OK;
+
+    table_release(t);
+    return status;
+}
+
+json_t *cli_json_text(const char *text)
+{
+    struct buf quoted = BUF_INIT;
+    json_t *value;
+
+    answer_text(&quoted, slice_of(text));
+    value = json_loads(buf_str(&quoted), JSON_DECODE_ANY, NULL);
+    buf_release(&quoted);
+    return value;
 }
 
 void cli_time(int64_t wall_ms, char *to, size_t size)
@@ -123,10 +162,8 @@ int cli_show(const struct command_context *ctx, const struct opt_values *v,
     answer = cli_ask(&s, question, queue, NULL, limit, &e);
     if (!answer)
         status = command_fail(ctx, &e);
-    else if (ctx->output == COMMAND_JSON)
-        cli_print_json(answer);
     else
-        print(ctx, answer);
+        status = ctx->output == COMMAND_JSON ? cli_print_json(answer) : print(ctx, answer);
     json_decref(answer);
     session_close(&s);
     return status;

@@ -9,17 +9,13 @@
 
 #include "base/buf.h"
 #include "base/command.h"
+#include "base/table.h"
 #include "client/session.h"
 
 #include <jansson.h>
 
 extern const struct opt_row cli_broker_rows[]; /* --timeout */
 extern const struct opt_row cli_force_rows[];  /* -f, --force, --yes */
-
-/* For command_usage: no broker in any option. */
-#define CLI_NO_BROKER                                                                              \
-    "no broker is given: use -b URL, CELERIAC_BROKER, CELERY_BROKER_URL or 'broker = URL' in the " \
-    "configuration file"
 
 /* Opens the broker that the options name. connect_once: a refused connection is final, for those
  * who only want to look. Returns the exit status: EXITCODE_OK, or the message is printed. */
@@ -35,15 +31,26 @@ json_t *cli_ask(struct session *s, enum broker_question question, const char *qu
 
 /* A command that asks one question and prints the answer, as JSON or with print. The exit status.
  */
-typedef void cli_print_fn(const struct command_context *ctx, const json_t *answer);
+typedef int cli_print_fn(const struct command_context *ctx, const json_t *answer);
 int cli_show(const struct command_context *ctx, const struct opt_values *v,
              enum broker_question question, const char *queue, int64_t limit, cli_print_fn *print);
 
 /* May something be destroyed? --force, or a "y" on the terminal. EXITCODE_OK or the exit status. */
 int cli_confirm(const struct command_context *ctx, const struct opt_values *v, const char *what);
 
-/* One JSON value as one line on stdout. value: borrowed. */
-void cli_print_json(const json_t *value);
+/* One JSON value as one line on stdout. value: borrowed; NULL, which no memory for it leaves, is
+ * told on stderr. The exit status. */
+int cli_print_json(const json_t *value);
+
+/* The same for a value made for this: taken. */
+int cli_print_new_json(json_t *value);
+
+/* The table on stdout; it is released. The exit status, as above. */
+int cli_print_table(const struct command_context *ctx, struct table *t);
+
+/* Text that may be any bytes (a file's name) as JSON: what is not UTF-8 becomes U+FFFD. New
+ * reference; NULL when out of memory. */
+json_t *cli_json_text(const char *text);
 
 /* "2026-11-21 08:30:00Z" for milliseconds since 1970, "-" for 0. */
 void cli_time(int64_t wall_ms, char *to, size_t size);

@@ -140,25 +140,34 @@ int celeriac_send_many(struct celeriac *c, const char *const *tasks,
     return conclude(status, err, &e);
 }
 
+/* The document of one id. */
+struct found {
+    char *text; /* to be the caller's; NULL: there is none */
+    bool no_memory;
+};
+
 static int copy_document(void *user, size_t index, struct slice document)
 {
-    char **to = user;
+    struct found *found = user;
 
     (void)index;
     if (document.ptr)
-        *to = slice_dup(document);
+        found->text = slice_dup(document);
+    found->no_memory = document.ptr && !found->text;
     return 0;
 }
 
 int celeriac_get(struct celeriac *c, const char *id, char **document, struct celeriac_error *err)
 {
+    struct found found = {NULL, false};
     struct err e = ERR_INIT;
-    int status;
+    int status = results_get(&c->session, &id, 1, copy_document, &found, &e);
 
-    *document = NULL;
-    status = results_get(&c->session, &id, 1, copy_document, document, &e);
-    if (status == 0 && !*document)
+    if (status == 0 && found.no_memory)
+        status = err_nomem(&e);
+    else if (status == 0 && !found.text)
         status = err_set(&e, ERR_NOTFOUND, "no result is stored for task %s", id);
+    *document = found.text;
     return conclude(status, err, &e);
 }
 
@@ -170,14 +179,14 @@ static int64_t wait_deadline(const struct celeriac *c, int64_t timeout_ms)
 int celeriac_wait(struct celeriac *c, const char *id, int64_t timeout_ms, char **document,
                   struct celeriac_error *err)
 {
+    struct found found = {NULL, false};
     struct err e = ERR_INIT;
-    int status;
+    int status =
+        results_wait(&c->session, &id, 1, wait_deadline(c, timeout_ms), copy_document, &found, &e);
 
-    *document = NULL;
-    status = results_wait(&c->session, &id, 1, wait_deadline(c, timeout_ms), copy_document,
-                          document, &e);
-    if (status == 0 && !*document)
+    if (status == 0 && found.no_memory)
         status = err_nomem(&e);
+    *document = found.text;
     if (e.code == ERR_TIMEOUT)
         err_set(&e, ERR_TIMEOUT, "task %s is not ready within %g s", id, (double)timeout_ms / 1000);
     return conclude(status, err, &e);

@@ -285,7 +285,7 @@ static int run(struct command_context *ctx, const struct opt_values *v, int argc
     if (opt_text(v, "wait") && opt_flag(v, "ignore-result"))
         return command_usage(ctx, "--wait and --ignore-result exclude each other");
     object = json_object();
-    status = object ? call_with(ctx, v, argv[0], object) : EXITCODE_INTERNAL;
+    status = object ? call_with(ctx, v, argv[0], object) : command_nomem(ctx);
     json_decref(object);
     return status;
 }

@@ -35,7 +35,7 @@ static const struct opt_row select_rows[] = {
 
 #define SEARCH_LIMIT 1000000
 
-static void print_list(const struct command_context *ctx, const json_t *letters)
+static int print_list(const struct command_context *ctx, const json_t *letters)
 {
     static const char *const names[] = {"HANDLE", "QUEUE", "GRAVE", "AT", "ID",
                                         "TASK",   ">SIZE", "CAUSE", NULL};
@@ -58,8 +58,7 @@ static void print_list(const struct command_context *ctx, const json_t *letters)
         table_cellf(&t, "%lld", (long long)json_integer_value(json_object_get(row, "size")));
         table_cell(&t, cli_member(row, "cause"));
     }
-    table_print(&t, stdout, ctx->color);
-    table_release(&t);
+    return cli_print_table(ctx, &t);
 }
 
 static int run_ls(struct command_context *ctx, const struct opt_values *v, int argc, char **argv)
@@ -110,7 +109,7 @@ static json_t *show_one(struct session *s, const char *handle, struct err *e)
     return letter;
 }
 
-static void print_letter(const json_t *letter)
+static int print_letter(const struct command_context *ctx, const json_t *letter)
 {
     static const char *const names[] = {"", "", NULL};
     static const char *const members[] = {"handle", "queue", "grave", "cause", "id", "task", NULL};
@@ -128,8 +127,7 @@ static void print_letter(const json_t *letter)
     table_cell(&t, when);
     table_cell(&t, "envelope");
     table_cell(&t, envelope);
-    table_print(&t, stdout, false);
-    table_release(&t);
+    return cli_print_table(ctx, &t);
 }
 
 static int run_show(struct command_context *ctx, const struct opt_values *v, int argc, char **argv)
@@ -145,10 +143,8 @@ static int run_show(struct command_context *ctx, const struct opt_values *v, int
     letter = show_one(&s, argv[0], &e);
     if (!letter)
         status = command_fail(ctx, &e);
-    else if (ctx->output == COMMAND_JSON)
-        cli_print_json(letter);
     else
-        print_letter(letter);
+        status = ctx->output == COMMAND_JSON ? cli_print_json(letter) : print_letter(ctx, letter);
     json_decref(letter);
     session_close(&s);
     return status;
@@ -199,17 +195,12 @@ static int64_t do_one(struct session *s, const struct deed *deed, const char *ha
     return n;
 }
 
-static void print_done(const struct command_context *ctx, const struct deed *deed, int64_t n)
+static int print_done(const struct command_context *ctx, const struct deed *deed, int64_t n)
 {
-    json_t *answer;
-
-    if (ctx->output == COMMAND_TABLE) {
-        printf("%lld dead letters %s\n", (long long)n, deed->verb);
-        return;
-    }
-    answer = json_pack("{s:I}", deed->member, (json_int_t)n);
-    cli_print_json(answer);
-    json_decref(answer);
+    if (ctx->output == COMMAND_JSON)
+        return cli_print_new_json(json_pack("{s:I}", deed->member, (json_int_t)n));
+    printf("%lld dead letters %s\n", (long long)n, deed->verb);
+    return EXITCODE_OK;
 }
 
 /* Each handle for itself: one that is not found does not stop the others. */
@@ -240,8 +231,7 @@ static int do_all(struct session *s, const struct command_context *ctx, const st
 
     if (n < 0)
         return command_fail(ctx, &e);
-    print_done(ctx, deed, n);
-    return EXITCODE_OK;
+    return print_done(ctx, deed, n);
 }
 
 static int do_selected(struct command_context *ctx, const struct opt_values *v,

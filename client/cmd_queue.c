@@ -54,7 +54,7 @@ static void add_message(struct table *t, const json_t *row)
     message_release(&m);
 }
 
-static void print_messages(const struct command_context *ctx, const json_t *messages)
+static int print_messages(const struct command_context *ctx, const json_t *messages)
 {
     static const char *const names[] = {"STATE", ">PRIORITY", "NOT BEFORE", "ID",
                                         "TASK",  "ARGS",      "KWARGS",     NULL};
@@ -64,8 +64,7 @@ static void print_messages(const struct command_context *ctx, const json_t *mess
 
     table_init(&t, names);
     json_array_foreach(messages, i, row) add_message(&t, row);
-    table_print(&t, stdout, ctx->color);
-    table_release(&t);
+    return cli_print_table(ctx, &t);
 }
 
 static int run_peek(struct command_context *ctx, const struct opt_values *v, int argc, char **argv)
@@ -96,17 +95,13 @@ static int64_t purge_one(struct session *s, const char *queue, struct err *e)
     return purged;
 }
 
-static void print_purged(const struct command_context *ctx, const char *queue, int64_t purged)
+static int print_purged(const struct command_context *ctx, const char *queue, int64_t purged)
 {
-    json_t *row;
-
-    if (ctx->output == COMMAND_TABLE) {
-        printf("%s: %lld messages purged\n", queue, (long long)purged);
-        return;
-    }
-    row = json_pack("{s:s,s:I}", "queue", queue, "purged", (json_int_t)purged);
-    cli_print_json(row);
-    json_decref(row);
+    if (ctx->output == COMMAND_JSON)
+        return cli_print_new_json(
+            json_pack("{s:o,s:I}", "queue", cli_json_text(queue), "purged", (json_int_t)purged));
+    printf("%s: %lld messages purged\n", queue, (long long)purged);
+    return EXITCODE_OK;
 }
 
 static int purge(struct command_context *ctx, const struct opt_values *v, const char *const *queues,
@@ -130,7 +125,7 @@ static int purge(struct command_context *ctx, const struct opt_values *v, const 
         if (purged < 0)
             status = command_fail(ctx, &e);
         else
-            print_purged(ctx, queues[i], purged);
+            status = print_purged(ctx, queues[i], purged);
     }
     session_close(&s);
     return status;

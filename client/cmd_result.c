@@ -38,14 +38,18 @@ struct lookup {
     bool no_memory;
 };
 
-static void print_pending(const char *id)
+static int print_pending(const char *id)
 {
-    json_t *pending = json_pack("{s:s,s:n,s:s}", "status", "PENDING", "result", "task_id", id);
+    json_t *pending =
+        json_pack("{s:s,s:n,s:o}", "status", "PENDING", "result", "task_id", cli_json_text(id));
     char *text = json_dumps(pending, JSON_COMPACT);
 
-    puts(text ? text : "null");
-    free(text);
     json_decref(pending);
+    if (!text)
+        return -1;
+    puts(text);
+    free(text);
+    return 0;
 }
 
 /* Lines come out in the order of the ids, each as soon as it and those in front are there. */
@@ -114,24 +118,25 @@ static void print_traceback(const char *id, const char *document)
     json_decref(root);
 }
 
-static void print_all(struct lookup *l, bool tracebacks)
+static void print_documents(struct lookup *l)
+{
+    for (; l->printed < l->n; l->printed++) {
+        if (l->documents[l->printed])
+            show_document(slice_of(l->documents[l->printed]));
+        else if (print_pending(l->ids[l->printed]) < 0)
+            l->no_memory = true;
+    }
+}
+
+static void print_rows(struct lookup *l, bool tracebacks)
 {
     static const char *const names[] = {"TASK ID", "STATUS", "DONE", "RESULT", NULL};
     struct table t;
 
-    if (l->ctx->output == COMMAND_JSON) {
-        for (; l->printed < l->n; l->printed++) {
-            if (l->documents[l->printed])
-                show_document(slice_of(l->documents[l->printed]));
-            else
-                print_pending(l->ids[l->printed]);
-        }
-        return;
-    }
     table_init(&t, names);
     for (size_t i = 0; i < l->n; i++)
         add_row(&t, l->ids[i], l->documents[i]);
-    table_print(&t, stdout, l->ctx->color);
+    l->no_memory = table_print(&t, stdout, l->ctx->color) < 0;
     table_release(&t);
     for (size_t i = 0; i < l->n && tracebacks; i++)
         print_traceback(l->ids[i], l->documents[i]);
@@ -147,7 +152,7 @@ static void look_at_rest(struct session *s, struct lookup *l, struct err *e)
         if (!l->documents[i])
             rest[found.n++] = l->ids[i];
     }
-    found.printed = found.n; /* print_all does it, in order */
+    found.printed = found.n; /* print_documents does it, in order */
     if (!rest || !found.documents)
         err_nomem(e);
     else
@@ -156,32 +161,45 @@ static void look_at_rest(struct session *s, struct lookup *l, struct err *e)
         if (!l->documents[i])
             l->documents[i] = found.documents[at++];
     }
+    l->no_memory = l->no_memory || found.no_memory;
     free(found.documents);
     free(rest);
 }
 
+/* late: some are not ready in time; what is known of them is there. */
+static void find_documents(struct session *s, struct lookup *l, const struct opt_values *v,
+                           bool *late, struct err *e)
+{
+    double seconds = opt_number(v, "wait");
+    int64_t deadline_ms = seconds > 0 ? session_now(s) + (int64_t)(seconds * 1000) : CLOCK_NEVER;
+
+    if (opt_text(v, "wait"))
+        results_wait(s, l->ids, l->n, deadline_ms, keep_document, l, e);
+    else
+        results_get(s, l->ids, l->n, keep_document, l, e);
+    *late = e->code == ERR_TIMEOUT;
+    if (*late) {
+        *e = (struct err)ERR_INIT;
+        look_at_rest(s, l, e);
+    }
+    if (l->no_memory)
+        err_nomem(e);
+}
+
 static int look_up(struct session *s, struct lookup *l, const struct opt_values *v)
 {
-    bool wait = opt_text(v, "wait") != NULL, late = false;
-    double seconds = opt_number(v, "wait");
     struct err e = ERR_INIT;
+    bool late;
 
-    if (wait)
-        results_wait(s, l->ids, l->n,
-                     seconds > 0 ? session_now(s) + (int64_t)(seconds * 1000) : CLOCK_NEVER,
-                     keep_document, l, &e);
-    else
-        results_get(s, l->ids, l->n, keep_document, l, &e);
-    late = e.code == ERR_TIMEOUT;
-    if (late) {
-        e = (struct err)ERR_INIT;
-        look_at_rest(s, l, &e);
-    }
+    find_documents(s, l, v, &late, &e);
+    if (e.code == ERR_NONE && l->ctx->output == COMMAND_JSON)
+        print_documents(l);
+    else if (e.code == ERR_NONE)
+        print_rows(l, opt_flag(v, "traceback"));
     if (l->no_memory)
         err_nomem(&e);
     if (e.code != ERR_NONE)
         return command_fail(l->ctx, &e);
-    print_all(l, opt_flag(v, "traceback"));
     judge(l);
     if (late)
         return EXITCODE_TIMEOUT;
@@ -203,7 +221,7 @@ static int look_up_ids(struct command_context *ctx, const struct opt_values *v,
     if (status != EXITCODE_OK)
         return status;
     l.documents = calloc(n, sizeof(*l.documents));
-    status = l.documents ? look_up(&s, &l, v) : EXITCODE_INTERNAL;
+    status = l.documents ? look_up(&s, &l, v) : command_nomem(ctx);
     for (size_t i = 0; l.documents && i < n; i++)
         free(l.documents[i]);
     free(l.documents);

@@ -12,7 +12,7 @@ static const char *const counters[] = {"published",  "succeeded", "failed",  "re
                                        "dead",       "waiting",   "leased",  "delayed",
                                        "duplicates", "purged",    "removed", NULL};
 
-static void print_totals(const struct command_context *ctx, const json_t *totals)
+static int print_totals(const struct command_context *ctx, const json_t *totals)
 {
     static const char *const names[] = {"TOTAL", ">JOBS", NULL};
     struct table t;
@@ -22,8 +22,7 @@ static void print_totals(const struct command_context *ctx, const json_t *totals
         table_cell(&t, *name);
         table_cellf(&t, "%lld", (long long)json_integer_value(json_object_get(totals, *name)));
     }
-    table_print(&t, stdout, ctx->color);
-    table_release(&t);
+    return cli_print_table(ctx, &t);
 }
 
 static long long number(const json_t *object, const char *name)
@@ -67,7 +66,7 @@ static void add_state(struct table *t, const json_t *worker)
     buf_release(&text);
 }
 
-static void print_workers(const struct command_context *ctx, const json_t *workers)
+static int print_workers(const struct command_context *ctx, const json_t *workers)
 {
     static const char *const names[] = {"NODE",  ">PID",  ">RUNNERS", ">RUNNING",
                                         ">JOBS", "STATE", NULL};
@@ -85,28 +84,25 @@ static void print_workers(const struct command_context *ctx, const json_t *worke
         table_cellf(&t, "%lld", number(worker, "jobs"));
         add_state(&t, worker);
     }
-    table_print(&t, stdout, ctx->color);
-    table_release(&t);
+    return cli_print_table(ctx, &t);
 }
 
-static void print_status(const struct command_context *ctx, const struct session *s, json_t *totals,
-                         json_t *queues, json_t *workers)
+static int print_status(const struct command_context *ctx, const struct session *s, json_t *totals,
+                        json_t *queues, json_t *workers)
 {
-    json_t *all;
+    int status;
 
-    if (ctx->output == COMMAND_TABLE) {
-        printf("broker: %s\n\n", s->name);
-        print_totals(ctx, totals);
-        putchar('\n');
-        queues_print(ctx, queues);
-        putchar('\n');
-        print_workers(ctx, workers);
-        return;
-    }
-    all = json_pack("{s:s,s:O,s:O,s:O}", "broker", s->name, "totals", totals, "queues", queues,
-                    "workers", workers);
-    cli_print_json(all);
-    json_decref(all);
+    if (ctx->output == COMMAND_JSON)
+        return cli_print_new_json(json_pack("{s:o,s:O,s:O,s:O}", "broker", cli_json_text(s->name),
+                                            "totals", totals, "queues", queues, "workers",
+                                            workers));
+    printf("broker: %s\n\n", s->name);
+    status = print_totals(ctx, totals);
+    putchar('\n');
+    if (status == EXITCODE_OK)
+        status = queues_print(ctx, queues);
+    putchar('\n');
+    return status == EXITCODE_OK ? print_workers(ctx, workers) : status;
 }
 
 static int run(struct command_context *ctx, const struct opt_values *v, int argc, char **argv)
@@ -126,7 +122,7 @@ static int run(struct command_context *ctx, const struct opt_values *v, int argc
     if (queues)
         workers = cli_ask(&s, BROKER_ASK_NODES, NULL, NULL, 0, &e);
     if (workers)
-        print_status(ctx, &s, totals, queues, workers);
+        status = print_status(ctx, &s, totals, queues, workers);
     else
         status = command_fail(ctx, &e);
     json_decref(totals);

@@ -3,7 +3,7 @@
 #include "base/table.h"
 #include "client/cli.h"
 
-void queues_print(const struct command_context *ctx, const json_t *queues)
+int queues_print(const struct command_context *ctx, const json_t *queues)
 {
     static const char *const names[] = {"QUEUE", ">WAITING", ">DELAYED", ">LEASED",
                                         ">DEAD", ">UNKNOWN", NULL};
@@ -19,6 +19,5 @@ void queues_print(const struct command_context *ctx, const json_t *queues)
         for (const char *const *member = members; *member; member++)
             table_cellf(&t, "%lld", (long long)json_integer_value(json_object_get(queue, *member)));
     }
-    table_print(&t, stdout, ctx->color);
-    table_release(&t);
+    return cli_print_table(ctx, &t);
 }

@@ -10,7 +10,7 @@
 
 #include <jansson.h>
 
-/* queues: borrowed, the answer to BROKER_ASK_QUEUES. */
-void queues_print(const struct command_context *ctx, const json_t *queues);
+/* queues: borrowed, the answer to BROKER_ASK_QUEUES. The exit status. */
+int queues_print(const struct command_context *ctx, const json_t *queues);
 
 #endif

@@ -87,13 +87,8 @@ int show_result(const struct command_context *ctx, struct slice document)
 
 int show_id(const struct command_context *ctx, const char *id)
 {
-    if (ctx->output == COMMAND_JSON) {
-        json_t *object = json_pack("{s:s}", "task_id", id);
-
-        cli_print_json(object);
-        json_decref(object);
-    } else {
-        puts(id);
-    }
+    if (ctx->output == COMMAND_JSON)
+        return cli_print_new_json(json_pack("{s:s}", "task_id", id));
+    puts(id);
     return EXITCODE_OK;
 }

@@ -156,13 +156,14 @@ static int check_modules(const struct worker_config *w, struct err *e)
     return 0;
 }
 
-static int check_broker(const struct worker_config *w, struct err *e)
+static int check_source(const struct worker_config *w, struct err *e)
 {
     struct uri uri;
 
+    if (w->queues_len == 0)
+        return err_set(e, ERR_USAGE, "--queues names no queue: leave it out for 'celery'");
     if (!w->broker_url)
-        return err_set(e, ERR_USAGE,
-                       "no broker: give -b URL, or set CELERIAC_BROKER or CELERY_BROKER_URL");
+        return err_set(e, ERR_USAGE, COMMAND_NO_BROKER);
     if (uri_parse(&uri, w->broker_url, e) < 0)
         return -1;
     if (strcmp(uri.scheme, "memory") == 0)
@@ -209,7 +210,7 @@ static int run_worker(struct command_context *ctx, const struct opt_values *v, i
     node_name(opt_text(v, "hostname"), node, sizeof(node));
     w.queues = opt_list(v, "queues", &w.queues_len);
     w.modules = opt_list(v, "app", &w.modules_len);
-    if (check_broker(&w, &e) < 0 || check_modules(&w, &e) < 0)
+    if (check_source(&w, &e) < 0 || check_modules(&w, &e) < 0)
         return command_fail(ctx, &e);
     return supervisor_run(&w);
 }

@@ -429,6 +429,8 @@ int supervisor_run(const struct worker_config *config)
     s.runners = calloc(runners, sizeof(*s.runners));
     s.fds = calloc(runners + 2, sizeof(*s.fds));
     if (s.signal_fd < 0 || !s.runners || !s.fds) {
+        if (e.code == ERR_NONE)
+            err_nomem(&e);
         log_error(&s.log, "worker not started", "error=\"%s\"", e.text);
         s.status = WORKER_EXIT_FAILED;
         goto out;

@@ -78,6 +78,7 @@ class Usage(Case):
         self.refused(2, r"unknown command 'pek'; did you mean 'peek'\?", "queue", "pek", "q", "--whatever")
         self.refused(2, r"unknown command 'xyzzy'; see 'celeriac --help'", "xyzzy")
         self.refused(2, r"unknown option --brokr; did you mean --broker\?", "--brokr", "x", "status", broker=False)
+        self.refused(2, r"--queues names no queue", "worker", "-Q", "")
         self.refused(2, r"unknown option --coutdown; did you mean --countdown\?", "call", "t", "--coutdown", "1")
         self.refused(2, r"unknown option -z", "status", "-z")
         self.refused(2, r"--args needs an argument: JSON", "call", "t", "--args")
@@ -189,6 +190,9 @@ class Call(Case):
                (["-k", "[]"], r'"kwargs" must be an object'), (["-k", "nonsense"], r"--kwargs is no valid JSON"),
                (["--headers", "1"], r'"headers" must be an object'), (["--eta", "noon"], r"'noon' is no ISO-8601 time"),
                (["--expires", "-5"], r'"expires" is out of range'), (["--priority", "11"], r"from 0 to 9"),
+               (["--expires", "0"], r'"expires" must be above 0 seconds'),
+               (["--expires", "nan"], r"'nan' is no ISO-8601 time"), (["--expires", "0x10"], r"'0x10' is no ISO-8601 time"),
+               (["--expires", b"\xe9"], r"--expires is not UTF-8 text"), (["--eta", "2026-02-30"], r"is no ISO-8601 time"),
                (["--countdown", "soon"], r"--countdown: 'soon' is not a number"),
                (["--eta", "2030-01-01T00:00:00", "--countdown", "1"], r"exclude each other"),
                (["--id", "x" * 37], r"longer than 36 characters"), (["--wait", "1", "--ignore-result"], r"exclude"),
@@ -307,6 +311,16 @@ class Operate(Case):
         table = self.ok("status")
         self.assertRegex(table, r"(?m)^published +2$")
         self.assertRegex(table, r"(?m)^later +0 +1 ")
+
+    def test_names_that_are_not_utf8(self):
+        self.assertEqual(json.loads(self.ok("queue", "purge", b"q\xe9", "--yes", "-o", "json")),
+                         {"queue": "q\ufffd", "purged": 0})
+        done = run("-b", self.url, "result", b"\xe9", "-o", "json")
+        self.assertEqual((done.returncode, json.loads(done.stdout)["task_id"]), (4, "\ufffd"))
+        if KIND == "sqlite":
+            url = os.fsencode(self.directory) + b"/q\xe9.db"
+            text = run("-b", b"sqlite:" + url, "status", "-o", "json").stdout
+            self.assertIn("q\ufffd.db", json.loads(text)["broker"])
 
     def test_purge(self):
         self.ok("call", "t", "-Q", "a")
