@@ -34,26 +34,6 @@ int etl_fail(const struct command_context *ctx, const struct etl_err *err)
     return command_fail(ctx, &e);
 }
 
-char *etl_spool_folder(const char *given, const char *broker_url)
-{
-    const char *tmp = getenv("TMPDIR");
-    char *folder = NULL;
-    int n;
-
-    if (given != NULL)
-        return strdup(given);
-    if (broker_url != NULL && strncmp(broker_url, "sqlite:", 7) == 0) {
-        const char *path = broker_url + 7;
-
-        path += strncmp(path, "//", 2) == 0 ? 2 : 0;
-        n = asprintf(&folder, "%.*s-spool", (int)strcspn(path, "?"), path);
-    } else {
-        n = asprintf(&folder, "%s/celeriac-spool-%lu", tmp != NULL && *tmp != '\0' ? tmp : "/tmp",
-                     (unsigned long)getuid());
-    }
-    return n < 0 ? NULL : folder;
-}
-
 int etl_absolute(const char *path, char **absolute, struct err *e)
 {
     char folder[4096];

@@ -72,9 +72,31 @@ static void say_idle(void *user)
             "(waiting; Ctrl-C leaves the jobs in the queue)\n");
 }
 
+/* The folder for unpacked logs, which the workers must see: the one given, else "PATH-spool" beside
+ * an sqlite queue, else one in TMPDIR. Owned by the caller; NULL when out of memory. */
+static char *spool_folder(const char *given, const char *broker_url)
+{
+    const char *tmp = getenv("TMPDIR");
+    char *folder = NULL;
+    int n;
+
+    if (given != NULL)
+        return strdup(given);
+    if (broker_url != NULL && strncmp(broker_url, "sqlite:", 7) == 0) {
+        const char *path = broker_url + 7;
+
+        path += strncmp(path, "//", 2) == 0 ? 2 : 0;
+        n = asprintf(&folder, "%.*s-spool", (int)strcspn(path, "?"), path);
+    } else {
+        n = asprintf(&folder, "%s/celeriac-spool-%lu", tmp != NULL && *tmp != '\0' ? tmp : "/tmp",
+                     (unsigned long)getuid());
+    }
+    return n < 0 ? NULL : folder;
+}
+
 static int open_set(struct load *load, int argc, char **argv, struct err *e)
 {
-    char *spool = etl_spool_folder(opt_text(load->v, "spool"), opt_text(load->v, "broker"));
+    char *spool = spool_folder(opt_text(load->v, "spool"), opt_text(load->v, "broker"));
     char *spool_path = NULL;
     struct etl_set_options options = {
         .format = opt_text(load->v, "format"),

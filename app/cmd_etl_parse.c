@@ -19,7 +19,9 @@ static const struct opt_row rows[] = {
      .kind = OPT_TEXT,
      .flags = OPT_FILE_ARG,
      .arg = "FOLDER",
-     .help = "Unpack packed logs in this folder."},
+     .help =
+         "Unpack packed logs in this folder, and leave them there; default: a file in TMPDIR that "
+         "has no name and is gone at the end."},
     {.name = NULL},
 };
 
@@ -62,15 +64,12 @@ static int print_log(const struct etl_source *source, const char *format_name, s
 
 static int run_parse(struct command_context *ctx, const struct opt_values *v, int argc, char **argv)
 {
-    char *spool = etl_spool_folder(opt_text(v, "spool"), NULL);
     struct etl_source source;
     struct etl_err err;
     int status = EXITCODE_OK;
 
-    if (spool == NULL)
-        return EXITCODE_INTERNAL;
     for (int i = 0; i < argc && status == EXITCODE_OK; i++) {
-        if (etl_source_open(&source, argv[i], spool, &err) != 0) {
+        if (etl_source_open(&source, argv[i], opt_text(v, "spool"), &err) != 0) {
             status = etl_fail(ctx, &err);
             break;
         }
@@ -78,7 +77,6 @@ static int run_parse(struct command_context *ctx, const struct opt_values *v, in
             status = etl_fail(ctx, &err);
         etl_source_close(&source);
     }
-    free(spool);
     return status;
 }
 

@@ -19,7 +19,9 @@ static const struct opt_row rows[] = {
      .kind = OPT_TEXT,
      .flags = OPT_FILE_ARG,
      .arg = "FOLDER",
-     .help = "Unpack packed logs in this folder."},
+     .help =
+         "Unpack packed logs in this folder, and leave them there; default: a file in TMPDIR that "
+         "has no name and is gone at the end."},
     {.name = NULL},
 };
 
@@ -27,7 +29,7 @@ static const struct opt_row rows[] = {
 struct verification {
     struct command_context *ctx;
     const char *db;
-    const char *spool;
+    const char *spool; /* NULL: none */
     struct etl_sink *sink;
     json_t *list; /* with -o json */
     struct etl_verdict total;
@@ -185,14 +187,10 @@ static int probe(const char *db, struct etl_err *err)
 static int run_verify(struct command_context *ctx, const struct opt_values *v, int argc,
                       char **argv)
 {
-    struct verification run = {.ctx = ctx, .db = opt_text(v, "db")};
-    char *spool = etl_spool_folder(opt_text(v, "spool"), NULL);
+    struct verification run = {.ctx = ctx, .db = opt_text(v, "db"), .spool = opt_text(v, "spool")};
     struct etl_err err;
     int status;
 
-    if (spool == NULL)
-        return EXITCODE_INTERNAL;
-    run.spool = spool;
     if (probe(run.db, &err) == 0)
         run.sink = etl_sink_sqlite_open(run.db, ETL_BUSY_MS, &err);
     if (run.sink == NULL) {
@@ -203,7 +201,6 @@ static int run_verify(struct command_context *ctx, const struct opt_values *v, i
         json_decref(run.list);
         etl_sink_close(run.sink);
     }
-    free(spool);
     return status;
 }
 

@@ -29,10 +29,6 @@ int etl_err_take(struct err *e, const struct etl_err *from);
 /* Prints the error as command_fail does and returns its exit status. */
 int etl_fail(const struct command_context *ctx, const struct etl_err *err);
 
-/* The folder for unpacked logs: the one given, else "PATH-spool" beside an sqlite queue, else one
- * in TMPDIR. Owned by the caller; NULL when out of memory. */
-char *etl_spool_folder(const char *given, const char *broker_url);
-
 /* The path with its folder made absolute, because runners may work elsewhere. Owned by the caller;
  * the file itself need not exist. */
 int etl_absolute(const char *path, char **absolute, struct err *e);

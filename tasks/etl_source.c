@@ -74,11 +74,28 @@ static int use_spooled(struct etl_source *source, const char *spool, struct stat
     return 0;
 }
 
+static int use_nameless(struct etl_source *source, struct stat *st, struct etl_err *err)
+{
+    int fd = etl_spool_unpack_nameless(source->fd, source->path, err);
+
+    if (fd < 0)
+        return -1;
+    close(source->fd);
+    source->fd = fd;
+    if (asprintf(&source->data_path, "/proc/self/fd/%d", fd) < 0) {
+        source->data_path = NULL;
+        return etl_err_set(err, ETL_ERR_MEMORY, "out of memory");
+    }
+    return fstat(fd, st) == 0
+               ? 0
+               : etl_err_set(err, ETL_ERR_INPUT, "%s: %s", source->path, strerror(errno));
+}
+
 static int find_data(struct etl_source *source, const char *spool, struct stat *st,
                      struct etl_err *err)
 {
     if (etl_spool_is_packed(source->fd))
-        return use_spooled(source, spool, st, err);
+        return spool != NULL ? use_spooled(source, spool, st, err) : use_nameless(source, st, err);
     source->data_path = strdup(source->path);
     return source->data_path != NULL ? 0 : etl_err_set(err, ETL_ERR_MEMORY, "out of memory");
 }

@@ -57,7 +57,8 @@ struct etl_chunk_data {
     size_t map_len;         /* 0: copied */
 };
 
-/* spool: folder for unpacked logs. On failure nothing needs to be closed. */
+/* spool: folder for unpacked logs; NULL: data_path is then for this process alone. On failure
+ * nothing needs to be closed. */
 int etl_source_open(struct etl_source *source, const char *path, const char *spool,
                     struct etl_err *err);
 void etl_source_close(struct etl_source *source);

@@ -34,36 +34,37 @@ static int write_all(int fd, const char *data, size_t len)
     return 0;
 }
 
-/* Copies the whole unpacked stream. */
-static int inflate_into(gzFile in, const char *path, int out, const char *spooled,
+/* Copies the whole unpacked stream. where: of the copy, for messages. */
+static int inflate_into(gzFile in, const char *path, int out, const char *where,
                         struct etl_err *err)
 {
     char buf[COPY_LEN];
-    const char *why;
+    const char *why, *named;
     int code;
     int n;
 
     while ((n = gzread(in, buf, sizeof(buf))) > 0)
         if (write_all(out, buf, (size_t)n) != 0)
-            return etl_err_set(err, ETL_ERR_SPACE, "%s: cannot write the unpacked log: %s", spooled,
+            return etl_err_set(err, ETL_ERR_SPACE, "%s: cannot write the unpacked log: %s", where,
                                strerror(errno));
     why = gzerror(in, &code);
+    named = strstr(why, ">: "); /* zlib puts "<fd:4>: " in front */
+    why = code == Z_ERRNO ? strerror(errno) : named != NULL ? named + 3 : why;
     if (n < 0 || code != Z_OK)
         return etl_err_set(err, ETL_ERR_INPUT, "%s: damaged gzip data (%s); nothing of it was used",
-                           path, code == Z_ERRNO ? strerror(errno) : why);
+                           path, why);
     if (fdatasync(out) != 0)
-        return etl_err_set(err, ETL_ERR_SPACE, "%s: cannot write the unpacked log: %s", spooled,
+        return etl_err_set(err, ETL_ERR_SPACE, "%s: cannot write the unpacked log: %s", where,
                            strerror(errno));
     return 0;
 }
 
-/* Unpacks fd into a new file of this name. */
-static int unpack_to(int fd, const char *path, const char *spooled, struct etl_err *err)
+/* Unpacks fd into the new file out. */
+static int unpack(int fd, const char *path, int out, const char *where, struct etl_err *err)
 {
     int in_fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
     gzFile in = NULL;
-    int out = -1;
-    int rc = -1;
+    int rc;
 
     if (in_fd < 0 || lseek(in_fd, 0, SEEK_SET) != 0 || (in = gzdopen(in_fd, "rb")) == NULL) {
         etl_err_set(err, ETL_ERR_INPUT, "%s: cannot read: %s", path, strerror(errno));
@@ -72,15 +73,42 @@ static int unpack_to(int fd, const char *path, const char *spooled, struct etl_e
         return -1;
     }
     gzbuffer(in, COPY_LEN);
-    out = open(spooled, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    if (out < 0)
-        etl_err_set(err, ETL_ERR_SPACE, "%s: cannot create: %s", spooled, strerror(errno));
-    else
-        rc = inflate_into(in, path, out, spooled, err);
+    rc = inflate_into(in, path, out, where, err);
     gzclose(in);
-    if (out >= 0)
-        close(out);
     return rc;
+}
+
+/* The name may be one that others can guess, in a folder that others can write to: what stands
+ * there goes, and nothing is followed. */
+static int unpack_to(int fd, const char *path, const char *part, struct etl_err *err)
+{
+    int out, rc;
+
+    unlink(part);
+    out = open(part, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (out < 0)
+        return etl_err_set(err, ETL_ERR_SPACE, "%s: cannot create: %s", part, strerror(errno));
+    rc = unpack(fd, path, out, part, err);
+    close(out);
+    return rc;
+}
+
+/* A folder that another user made in our place could hold logs of that user's making. */
+static int make_folder(const char *folder, struct etl_err *err)
+{
+    struct stat st;
+
+    if (mkdir(folder, 0700) == 0)
+        return 0;
+    if (errno != EEXIST || stat(folder, &st) != 0)
+        return etl_err_set(err, ETL_ERR_SPACE, "%s: cannot make the spool folder: %s", folder,
+                           strerror(errno));
+    if (st.st_uid != geteuid() && st.st_uid != 0)
+        return etl_err_set(err, ETL_ERR_INPUT,
+                           "%s: the spool folder belongs to another user: name one of your own "
+                           "with --spool",
+                           folder);
+    return 0;
 }
 
 static int spool_name(int fd, const char *path, const char *folder, char **name,
@@ -111,10 +139,7 @@ int etl_spool_unpack(int fd, const char *path, const char *folder, char **spoole
     int rc = -1;
 
     *spooled = NULL;
-    if (mkdir(folder, 0700) != 0 && errno != EEXIST)
-        return etl_err_set(err, ETL_ERR_SPACE, "%s: cannot make the spool folder: %s", folder,
-                           strerror(errno));
-    if (spool_name(fd, path, folder, spooled, err) != 0 || *spooled == NULL)
+    if (make_folder(folder, err) != 0 || spool_name(fd, path, folder, spooled, err) != 0)
         return -1;
     if (access(*spooled, R_OK) == 0)
         return 0;
@@ -135,4 +160,34 @@ out:
         *spooled = NULL;
     }
     return rc;
+}
+
+/* A file without a name; a file system that cannot make one gets a name that is removed at once. */
+static int open_nameless(const char *folder)
+{
+    int fd = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    char name[4096];
+
+    if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL))
+        return fd;
+    snprintf(name, sizeof(name), "%s/celeriac-XXXXXX", folder);
+    fd = mkostemp(name, O_CLOEXEC);
+    if (fd >= 0)
+        unlink(name);
+    return fd;
+}
+
+int etl_spool_unpack_nameless(int fd, const char *path, struct etl_err *err)
+{
+    const char *tmp = getenv("TMPDIR");
+    const char *folder = tmp != NULL && *tmp != '\0' ? tmp : "/tmp";
+    int out = open_nameless(folder);
+
+    if (out < 0)
+        return etl_err_set(err, ETL_ERR_SPACE, "%s: cannot make a file for the unpacked log: %s",
+                           folder, strerror(errno));
+    if (unpack(fd, path, out, folder, err) == 0)
+        return out;
+    close(out);
+    return -1;
 }
