@@ -114,7 +114,7 @@ struct amqp_broker {
     struct amqp_wire wires[AMQP_ROLES];
     bool nothing_ready; /* the caller looked: the next poll need not read */
     bool told;          /* a BROKER_STATE was given */
-    bool up;   /* what it said */
+    bool up;            /* what it said */
     enum err_code told_code;
 
     struct amqp_queue *queues; /* owned */
@@ -124,8 +124,8 @@ struct amqp_broker {
     int lent; /* handed out and not ended; with the credit it is what the prefetch follows */
     unsigned consumers; /* begun so far, for their tags */
     int64_t shrink_at_ms;
-    uint32_t epoch; /* of the consuming connection; part of every receipt */
-    uint32_t ears[2]; /* the epochs in which questions began to be listened to: amqp_query.c */
+    uint32_t epoch;     /* of the consuming connection; part of every receipt */
+    uint32_t ears[2];   /* the epochs in which questions began to be listened to: amqp_query.c */
     int64_t lost_at_ms; /* when the consuming connection was lost last; 0: never */
     uint64_t fence;
     struct held_ring held;
@@ -213,16 +213,18 @@ void amqp_suspects_tick(struct amqp_broker *b);
 
 /* --- amqp_long.c: deliveries that are acknowledged early --- */
 struct amqp_held *amqp_aside_find(const struct amqp_broker *b, uint32_t epoch, uint64_t tag);
-/* Whether the job of a delivery is at work here under another one that was put aside. */
+/* Whether the job of a delivery goes on here under another one that was put aside: there is a copy
+ * of that in the broker, so nothing is lost when this one goes. */
 bool amqp_aside_has(const struct amqp_broker *b, const struct amqp_held *h);
+/* The same, but what follows from it is on its way out: this delivery may be a part of that. */
+bool amqp_aside_ends(const struct amqp_broker *b, const struct amqp_held *h);
 void amqp_aside_end(struct amqp_broker *b, struct amqp_held *h); /* freed */
 void amqp_aside_down(struct amqp_broker *b); /* the consuming connection is gone */
 void amqp_aside_release(struct amqp_broker *b);
 /* How many of a queue: handed out, or not. */
 int64_t amqp_aside_count(const struct amqp_broker *b, size_t queue, bool lent);
-/* Adds the record that ends all copies with that token; none for "". */
-int amqp_add_copies_end(struct amqp_broker *b, struct out_step *step, const char *token,
-                        struct err *e);
+/* What follows from the job is safe: no copy with that token is to run. A no-op for "". */
+void amqp_end_copies(struct amqp_broker *b, const char *token);
 /* A copy came back. Takes charge of it. */
 void amqp_returned(struct amqp_broker *b, struct amqp_held *h);
 int64_t amqp_long_deadline(const struct amqp_broker *b);

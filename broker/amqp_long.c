@@ -12,8 +12,11 @@
  * What is then not there has lost its process and runs.
  *
  * A copy never waits for longer than COPY_MS, so that the end of its job is still known when it
- * comes. CRASH: after the copy, before the ack - the delivery comes back as redelivered and runs;
- * the copy finds it running or recorded.
+ * comes. Its token is recorded only when all that follows from the job was confirmed: until then
+ * the copy is all that would be left of the job. CRASH: after the copy, before the ack - the
+ * delivery comes back as redelivered and runs; the copy finds it running or recorded. CRASH: after
+ * the end of the job, before that of its token - the copy is looked up under its id; that of a job
+ * without one, or that was handed back and has not begun again, runs as well: recorded once.
  */
 #include "broker/amqp_ask.h"
 #include "broker/amqp_envelope.h"
@@ -159,18 +162,6 @@ static struct amqp_held *of_step(const struct amqp_broker *b, const struct out_s
     return step->flags == b->epoch ? held_ring_find(&b->held, step->tag) : NULL;
 }
 
-/* No copy with that token is to run. */
-int amqp_add_copies_end(struct amqp_broker *b, struct out_step *step, const char *token,
-                        struct err *e)
-{
-    struct amqp_result_record record = {.outcome = AMQP_RESULT_CONTINUES,
-                                        .flags = AMQP_RESULT_UNCOUNTED,
-                                        .now_ms = clock_wall_ms(b->clock),
-                                        .id = slice_of(token)};
-
-    return *token ? amqp_add_record(b, step, &record, e) : 0;
-}
-
 static void on_told(struct amqp_broker *b, struct out_step *step, const struct err *why)
 {
     (void)b;
@@ -178,14 +169,17 @@ static void on_told(struct amqp_broker *b, struct out_step *step, const struct e
     (void)why; /* then the copy is looked up under its id alone */
 }
 
-/* The job's own delivery went away before its copy was confirmed: it comes again by itself. */
-static void forget_copy(struct amqp_broker *b, const char *token)
+void amqp_end_copies(struct amqp_broker *b, const char *token)
 {
-    struct out_step *step = out_step_new(on_told, BROKER_STORED, 0);
+    struct amqp_result_record record = {.outcome = AMQP_RESULT_CONTINUES,
+                                        .flags = AMQP_RESULT_UNCOUNTED,
+                                        .now_ms = clock_wall_ms(b->clock),
+                                        .id = slice_of(token)};
+    struct out_step *step = *token ? out_step_new(on_told, BROKER_STORED, 0) : NULL;
 
     if (!step)
         return;
-    amqp_add_copies_end(b, step, token, NULL);
+    amqp_add_record(b, step, &record, NULL);
     out_step_close(b, step);
 }
 
@@ -204,9 +198,9 @@ static void on_copied(struct amqp_broker *b, struct out_step *step, const struct
 {
     struct amqp_held *h = of_step(b, step);
 
-    if (!h) {
+    if (!h) { /* its delivery went away and comes again by itself */
         if (!why)
-            forget_copy(b, step->token);
+            amqp_end_copies(b, step->token);
         return;
     }
     h->copying = false;
@@ -216,7 +210,7 @@ static void on_copied(struct amqp_broker *b, struct out_step *step, const struct
         return;
     }
     if (h->state == HELD_DONE || h->kept_aside || aside_add(&b->aside, h) != 0)
-        return; /* its end was recorded under the token as well; or the next look tries again */
+        return; /* its end is recorded under the token as well; or the next look tries again */
     h->kept_aside = true;
     if (h->state == HELD_LENT)
         b->lent--;
@@ -278,13 +272,26 @@ static bool hold(const struct amqp_broker *b, struct slice token, struct slice i
     return false;
 }
 
-bool amqp_aside_has(const struct amqp_broker *b, const struct amqp_held *h)
+static bool is_aside(const struct amqp_broker *b, const struct amqp_held *h, bool ending)
 {
     for (size_t i = 0; i < b->aside.len; i++) {
-        if (same_job(b->aside.v[i], slice_of(""), h->id, h->retries))
+        const struct amqp_held *other = b->aside.v[i];
+
+        if ((other->state == HELD_SETTLING) == ending &&
+            same_job(other, slice_of(""), h->id, h->retries))
             return true;
     }
     return false;
+}
+
+bool amqp_aside_has(const struct amqp_broker *b, const struct amqp_held *h)
+{
+    return is_aside(b, h, false);
+}
+
+bool amqp_aside_ends(const struct amqp_broker *b, const struct amqp_held *h)
+{
+    return is_aside(b, h, true);
 }
 
 static void wait_for_answers(struct amqp_broker *b, struct amqp_held *h, int64_t ms)

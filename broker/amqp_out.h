@@ -42,7 +42,7 @@ struct out_step {
     unsigned flags;
     struct broker_receipt receipt; /* of the delivery that ends; zero for none */
     void *owner;                   /* owned: whatever done needs, one block */
-    char token[UUID_SIZE];         /* amqp_long.c: of the copy */
+    char token[UUID_SIZE];         /* amqp_long.c: of the copies of its job; "": there are none */
     size_t waiting;                /* outs not yet confirmed */
     struct amqp_out *held;         /* owned: added while it holds back */
     struct amqp_out **held_end;

@@ -128,8 +128,6 @@ static int add_result(struct amqp_broker *b, struct out_step *step, const struct
         amqp_recent_keep(b, &record);
     if (id.len && add_reply(b, step, h, doc, e) != 0)
         return -1;
-    if (outcome != AMQP_RESULT_STATE && amqp_add_copies_end(b, step, h->token, e) != 0)
-        return -1;
     return amqp_add_record(b, step, &record, e);
 }
 
@@ -178,6 +176,7 @@ static void on_settled(struct amqp_broker *b, struct out_step *step, const struc
         event_queue_fail(&b->events, step->tag, why);
         return;
     }
+    amqp_end_copies(b, step->token);
     if (h) {
         amqp_recent_confirmed(b, h->id);
         amqp_done_with(b, h);
@@ -195,6 +194,7 @@ static struct out_step *settling(struct amqp_broker *b, struct amqp_held *h,
         return NULL;
     }
     step->receipt = amqp_receipt_of(h);
+    memcpy(step->token, h->token, sizeof(step->token));
     end_lease(b, h, HELD_SETTLING);
     return step;
 }
@@ -442,8 +442,7 @@ static int release_there(struct amqp_broker *b, struct amqp_held *h, const struc
 
     if (!step)
         return -1;
-    submit(b, step,
-           amqp_add_copies_end(b, step, h->token, e) != 0 ? -1 : out_add(b, step, &spec, e), e);
+    submit(b, step, out_add(b, step, &spec, e), e);
     return 0;
 }
 

@@ -9,7 +9,8 @@
  * after the last one the reading ends.
  *
  * A producer's resend may lie right behind the first copy. As long as that one is held here and has
- * not ended its twin waits too, and is looked up anew afterwards.
+ * not ended its twin waits too, and is looked up anew afterwards. When that one was acknowledged
+ * early meanwhile (amqp_long.c) its twin goes: a copy of it is in the broker.
  */
 #include "broker/amqp.h"
 #include "broker/amqp_index.h"
@@ -60,7 +61,7 @@ static bool has_twin(const struct amqp_broker *b, const struct amqp_held *h)
             other->state != HELD_DONE && other->retries == h->retries && slice_eq(other->id, h->id))
             return true;
     }
-    return false;
+    return amqp_aside_ends(b, h);
 }
 
 static void look_at_twins(struct amqp_broker *b)
@@ -86,17 +87,18 @@ static void judge(struct amqp_broker *b, struct amqp_held *h)
 {
     struct amqp_suspects *s = b->suspects;
 
-    if (!ended(s, h)) {
+    if (ended(s, h)) {
+        log_info(b->log, "a job that was recorded before came again and is dropped",
+                 "id=%.*s retries=%lld", SLICE_ARG(h->id), (long long)h->retries);
+        amqp_done_with(b, h);
+    } else if (amqp_aside_has(b, h)) {
+        amqp_done_with(b, h);
+    } else if (has_twin(b, h)) {
+        held_list_push(&s->twins, h);
+    } else {
         h->redelivered |= *h->token != '\0'; /* of a copy: who had it is gone */
-        if (has_twin(b, h))
-            held_list_push(&s->twins, h);
-        else
-            amqp_offer(b, h, false);
-        return;
+        amqp_offer(b, h, false);
     }
-    log_info(b->log, "a job that was recorded before came again and is dropped",
-             "id=%.*s retries=%lld", SLICE_ARG(h->id), (long long)h->retries);
-    amqp_done_with(b, h);
 }
 
 static void move_all(struct held_list *to, struct held_list *from)

@@ -1,0 +1,177 @@
+/* Deliveries on RabbitMQ that are no plain ones: acknowledged early, sent twice, looked up in a
+ * stream that was made anew. */
+#include "contract.h"
+
+#include "broker/amqp.h"
+#include "broker/amqp_reader.h"
+#include "tests/support/rabbitmq_server.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define SUCCESS "{\"status\": \"SUCCESS\", \"result\": 1, \"task_id\": \"first\"}"
+/* A task of Celery's form whose id the backend can see. %s: further headers. */
+#define TASK                                                                                       \
+    "{\"body\": \"W10=\", \"content-type\": \"application/json\", \"content-encoding\": "          \
+    "\"utf-8\", \"headers\": {\"id\": \"first\", \"task\": \"t\", \"retries\": 0%s}, "             \
+    "\"properties\": {\"body_encoding\": \"base64\", \"delivery_mode\": 2}}"
+
+static struct contract_env *new_env(const char *url)
+{
+    struct contract_env *env = calloc(1, sizeof(*env));
+
+    assert_non_null(env);
+    env->backend = "amqp";
+    env->durable = true;
+    env->clock = clock_system();
+    snprintf(env->url, sizeof(env->url), "%s", url);
+    return env;
+}
+
+static int set_up(void **state)
+{
+    char url[200];
+
+    assert_int_equal(rabbitmq_fresh_url(url, sizeof(url)), 0);
+    *state = new_env(url);
+    return 0;
+}
+
+/* Deliveries are acknowledged early after one second. */
+static int set_up_early(void **state)
+{
+    int rc = set_up(state);
+    struct contract_env *env = *state;
+
+    strcat(env->url, "?consumer_timeout=2");
+    return rc;
+}
+
+static int tear_down(void **state)
+{
+    struct contract_env *env = *state;
+
+    while (env->peers_len)
+        peer_close(env->peers[0], false);
+    free(env);
+    return 0;
+}
+
+static void put_task(struct peer *p, const char *headers)
+{
+    char text[600];
+
+    snprintf(text, sizeof(text), TASK, headers);
+    put(p, "celery", text);
+}
+
+static void expect(struct peer *p, enum broker_event_kind kind, uint64_t tag)
+{
+    struct seen s = peer_expect(p, kind, tag);
+
+    seen_free(&s);
+}
+
+static void wait_for_aside(struct peer *p)
+{
+    for (int i = 0; i < 1000 && amqp_of(p->b)->aside.len == 0; i++)
+        env_pass(p->env, 10);
+    assert_int_equal(amqp_of(p->b)->aside.len, 1);
+}
+
+/* --- acknowledged early --- */
+
+/* The message that it goes on as comes here while the first one still waits for its confirmation.
+ */
+static void one_that_is_handed_back_comes_again(void **state)
+{
+    struct peer *p = peer_open(*state, "w", 1);
+    struct broker_release r = {.tag = ++p->last_tag};
+    struct seen job;
+
+    put_task(p, "");
+    job = take(p);
+    wait_for_aside(p);
+    broker_credit(p->b, 1);
+    env_pass(*state, 200); /* the consumer is there again */
+    r.receipt = job.receipt;
+    assert_int_equal(broker_release(p->b, &r, 1, NULL), 0);
+    expect(p, BROKER_RELEASED, r.tag);
+    seen_free(&job);
+    job = peer_expect(p, BROKER_DELIVERED, ANY_TAG);
+    finish_ok(p, &job);
+    seen_free(&job);
+    assert_int_equal(total(p, "succeeded"), 1);
+}
+
+/* A second copy of a message waits for the first one, and goes when that has a copy in the broker.
+ */
+static void a_twin_of_a_long_job_does_not_run(void **state)
+{
+    struct peer *p = peer_open(*state, "w", 1);
+    struct seen job;
+
+    put_task(p, "");
+    put_task(p, ", \"celeriac_again\": true");
+    broker_credit(p->b, 2);
+    job = peer_expect(p, BROKER_DELIVERED, ANY_TAG);
+    wait_for_aside(p);
+    assert_false(peer_sees(p, BROKER_DELIVERED, ANY_TAG, 1500));
+    finish_ok(p, &job);
+    seen_free(&job);
+    assert_int_equal(total(p, "succeeded"), 1);
+    assert_int_equal(total(p, "waiting"), 0);
+}
+
+/* Where the two ends of a long job stand in the stream; -1: not seen. */
+static int64_t job_ends_at, copies_end_at;
+
+static void see_end(struct amqp_broker *b, struct amqp_reader *r, int64_t offset,
+                    struct slice bytes)
+{
+    struct amqp_result_record record;
+
+    (void)b;
+    (void)r;
+    assert_true(amqp_result_read(&record, bytes));
+    if (record.outcome == AMQP_RESULT_SUCCEEDED)
+        job_ends_at = offset;
+    if (record.flags & AMQP_RESULT_UNCOUNTED)
+        copies_end_at = offset;
+}
+
+/* Whoever dies between the two leaves a copy that is looked up, not one that nobody runs. */
+static void its_copies_end_behind_the_job(void **state)
+{
+    static const struct reader_ops ops = {.on_record = see_end};
+    struct peer *p = peer_open(*state, "w", 1);
+    struct amqp_reader reader = {0};
+    struct seen job;
+
+    job_ends_at = copies_end_at = -1;
+    put_task(p, "");
+    job = take(p);
+    wait_for_aside(p);
+    finish_ok(p, &job);
+    seen_free(&job);
+    reader_begin(amqp_of(p->b), &reader, AMQP_RESULTS_STREAM,
+                 &(struct reader_start){.from = READER_FIRST}, &ops);
+    for (int i = 0; i < 1000 && (job_ends_at < 0 || copies_end_at < 0); i++)
+        env_pass(*state, 10);
+    reader_end(amqp_of(p->b), &reader);
+    assert_in_range(job_ends_at, 0, 1000);
+    assert_in_range(copies_end_at, job_ends_at + 1, 1000);
+}
+
+#define CASE_EARLY(name) cmocka_unit_test_setup_teardown(name, set_up_early, tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        CASE_EARLY(one_that_is_handed_back_comes_again),
+        CASE_EARLY(a_twin_of_a_long_job_does_not_run),
+        CASE_EARLY(its_copies_end_behind_the_job),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
