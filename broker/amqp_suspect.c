@@ -6,7 +6,8 @@
  * index of ended runs follows the stream, and a sync record of our own, published after the
  * delivery came, says when it has caught up. One sync serves all that came before it; those that
  * come meanwhile wait for the next. Nothing is read as long as nothing is suspicious, and IDLE_MS
- * after the last one the reading ends.
+ * after the last one the reading ends. A sync that is in the stream and not read means that the
+ * reading goes on where the stream does not: it was deleted and made anew. Then it begins anew.
  *
  * A producer's resend may lie right behind the first copy. As long as that one is held here and has
  * not ended its twin waits too, and is looked up anew afterwards. When that one was acknowledged
@@ -22,7 +23,8 @@
 #define WINDOW_MS 3600000
 #define SLACK_MS  60000 /* between our clock and the server's */
 #define IDLE_MS   60000
-#define TWIN_MS   50 /* between two looks at what twins wait for */
+#define STUCK_MS  10000 /* the own sync was confirmed and nothing at all is read for so long */
+#define TWIN_MS   50    /* between two looks at what twins wait for */
 
 struct amqp_suspects {
     struct amqp_reader reader;
@@ -36,6 +38,7 @@ struct amqp_suspects {
     uint64_t nonce;
     int64_t idle_at_ms;
     int64_t twins_at_ms; /* they are looked at then */
+    int64_t stuck_at_ms; /* while a sync is under way */
 };
 
 static void stop_reading(struct amqp_broker *b)
@@ -111,9 +114,14 @@ static void move_all(struct held_list *to, struct held_list *from)
 
 static void on_sync_sent(struct amqp_broker *b, struct out_step *step, const struct err *why)
 {
-    (void)step;
+    struct amqp_suspects *s = b->suspects;
+
+    if (step->tag != s->nonce || !s->syncing)
+        return;
     if (why)
-        b->suspects->syncing = false; /* the next tick tries again */
+        s->syncing = false; /* the next tick tries again */
+    else
+        s->stuck_at_ms = amqp_now(b) + STUCK_MS;
 }
 
 /* Everything in the stream before this record was there when the asked ones had come. */
@@ -129,11 +137,12 @@ static void sync(struct amqp_broker *b)
     move_all(&s->asked, &s->later);
     if (s->asked.len == 0)
         return;
-    step = out_step_new(on_sync_sent, BROKER_STORED, 0);
+    step = out_step_new(on_sync_sent, BROKER_STORED, s->nonce + 1);
     if (!step)
         return;
     record.nonce = ++s->nonce;
     s->syncing = true;
+    s->stuck_at_ms = CLOCK_NEVER;
     amqp_add_record(b, step, &record, NULL);
     out_step_close(b, step);
 }
@@ -160,6 +169,10 @@ static void on_record(struct amqp_broker *b, struct amqp_reader *r, int64_t offs
     bool counted;
 
     (void)r;
+    if (s->stuck_at_ms != CLOCK_NEVER)
+        s->stuck_at_ms = amqp_now(b) + STUCK_MS;
+    if (offset < amqp_index_next(s->index)) /* the stream was made anew */
+        amqp_index_reset(s->index);
     if (!amqp_result_read(&record, bytes))
         return;
     if (amqp_index_apply(s->index, offset, &record, &counted, NULL) != 0) {
@@ -232,6 +245,8 @@ int64_t amqp_suspects_deadline(const struct amqp_broker *b)
         return CLOCK_NEVER;
     if (s->twins.len > 0)
         return s->twins_at_ms;
+    if (s->syncing && s->reader.live)
+        return s->stuck_at_ms;
     return s->index ? s->idle_at_ms : CLOCK_NEVER;
 }
 
@@ -244,6 +259,11 @@ void amqp_suspects_tick(struct amqp_broker *b)
         return;
     if (s->twins.len > 0 && amqp_now(b) >= s->twins_at_ms)
         look_at_twins(b);
+    if (s->syncing && s->reader.live && amqp_now(b) >= s->stuck_at_ms) {
+        log_warn(b->log, "results stream does not go on where its reading stopped, read anew",
+                 NULL);
+        stop_reading(b);
+    }
     waiting = s->asked.len + s->later.len > 0;
     if (waiting && !s->index)
         begin_reading(b);

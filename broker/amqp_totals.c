@@ -6,6 +6,9 @@
  * (unacknowledged it is a lock), reads on from there, and puts the new sum in its place when there
  * was much to read. CRASH: after confirm, before ack - two sums lie in the queue; who comes next
  * takes the newer and acknowledges both with his own.
+ *
+ * A stream that was deleted and made anew counts from 0: it has nothing where the sum ends, and the
+ * own sync record stands in front of that. Then all of it comes on top of the sum.
  */
 #include "base/fault.h"
 #include "broker/amqp_ask.h"
@@ -24,20 +27,21 @@
 #define WORTH_KEEPING 1000
 #define LOCKED_TRIES  40
 #define LOCKED_MS     25
+/* Nothing at all is read for so long: the stream may have been made anew. */
+#define STUCK_MS 2000
 
 struct totals_fold {
     struct amqp_reader reader;
     struct amqp_broker *b;
-    struct question *q;
     struct amqp_index *index;          /* owned */
     struct amqp_index_counters kept;   /* the sum that was found */
     struct amqp_index_counters before; /* the index at that sum's offset */
     int64_t kept_offset;               /* -1: none was found */
     int64_t last_offset;
     bool counting; /* beyond kept_offset */
+    bool anew;     /* the stream ends before kept_offset */
     int sums;      /* taken out of the queue */
     uint64_t tag;  /* the last of their delivery tags */
-    bool missing;  /* there is no such queue yet */
     int tries;
     uint64_t host;
 };
@@ -206,7 +210,7 @@ static void on_totals_queue(void *owner, uint64_t number, const struct err *why)
 static bool worth_keeping(const struct totals_fold *f)
 {
     return f->tries <= LOCKED_TRIES &&
-           (f->sums > 1 || f->last_offset - f->kept_offset >= WORTH_KEEPING);
+           (f->anew || f->sums > 1 || f->last_offset - f->kept_offset >= WORTH_KEEPING);
 }
 
 static void on_read(struct amqp_broker *b, struct question *q)
@@ -215,6 +219,7 @@ static void on_read(struct amqp_broker *b, struct question *q)
     struct topology_wish wish = {.kind = TOPOLOGY_GRAVE, .name = slice_of(TOTALS_QUEUE)};
 
     reader_end(b, &f->reader);
+    q->later_ms = CLOCK_NEVER;
     if (worth_keeping(f) && topology_ensure(&b->wires[AMQP_PUBLISH].topology, &wish,
                                             on_totals_queue, q->serial, NULL) == 0)
         return;
@@ -223,6 +228,19 @@ static void on_read(struct amqp_broker *b, struct question *q)
 }
 
 /* --- reading on --- */
+
+static void on_own_sync(struct amqp_broker *b, struct question *q, int64_t offset)
+{
+    struct totals_fold *f = q->fold;
+
+    if (offset <= f->kept_offset) {
+        f->anew = f->counting = true;
+        f->last_offset = offset;
+    }
+    on_read(b, q);
+}
+
+static void from_the_beginning(struct amqp_broker *b, struct question *q);
 
 static void on_record(struct amqp_broker *b, struct amqp_reader *r, int64_t offset,
                       struct slice bytes)
@@ -234,6 +252,8 @@ static void on_record(struct amqp_broker *b, struct amqp_reader *r, int64_t offs
     bool counted;
 
     (void)r;
+    if (q->later_ms != CLOCK_NEVER)
+        ask_later(b, q, STUCK_MS, from_the_beginning);
     if (!f->counting && offset > f->kept_offset) {
         amqp_index_counters(f->index, &f->before);
         f->counting = true;
@@ -244,7 +264,7 @@ static void on_record(struct amqp_broker *b, struct amqp_reader *r, int64_t offs
     if (amqp_index_apply(f->index, offset, &record, &counted, &e) != 0)
         ask_fail(b, q, &e);
     else if (record.outcome == AMQP_RESULT_SYNC && record.host == f->host)
-        on_read(b, q);
+        on_own_sync(b, q, offset);
 }
 
 static void on_sync_sent(struct amqp_broker *b, struct out_step *step, const struct err *why)
@@ -269,15 +289,30 @@ static void on_live(struct amqp_broker *b, struct amqp_reader *r)
     out_step_close(b, step);
 }
 
-static void read_on(struct amqp_broker *b, struct question *q)
+static void read_from(struct amqp_broker *b, struct question *q, struct reader_start start)
 {
     static const struct reader_ops ops = {.on_record = on_record, .on_live = on_live};
-    struct totals_fold *f = q->fold;
-    struct reader_start start = {READER_FIRST, 0};
 
-    if (f->kept_offset > LOOK_BACK)
-        start = (struct reader_start){READER_OFFSET, f->kept_offset - LOOK_BACK};
-    reader_begin(b, &f->reader, AMQP_RESULTS_STREAM, &start, &ops);
+    reader_begin(b, &q->fold->reader, AMQP_RESULTS_STREAM, &start, &ops);
+}
+
+static void from_the_beginning(struct amqp_broker *b, struct question *q)
+{
+    amqp_index_reset(q->fold->index);
+    q->fold->counting = false;
+    read_from(b, q, (struct reader_start){READER_FIRST, 0});
+}
+
+static void read_on(struct amqp_broker *b, struct question *q)
+{
+    int64_t offset = q->fold->kept_offset - LOOK_BACK;
+
+    if (offset <= 0) {
+        from_the_beginning(b, q);
+        return;
+    }
+    read_from(b, q, (struct reader_start){READER_OFFSET, offset});
+    ask_later(b, q, STUCK_MS, from_the_beginning);
 }
 
 /* --- the sum that is kept --- */
@@ -369,7 +404,6 @@ void totals_answer(struct amqp_broker *b, struct question *q)
         return;
     }
     f->b = b;
-    f->q = q;
     f->kept_offset = f->last_offset = -1;
     f->host = uuid_random(&b->random);
     survey(b, q, on_survey);

@@ -9,11 +9,13 @@
 #include <stdio.h>
 #include <string.h>
 
-#define SUCCESS "{\"status\": \"SUCCESS\", \"result\": 1, \"task_id\": \"first\"}"
-/* A task of Celery's form whose id the backend can see. %s: further headers. */
+/* Much longer than a reading stands still before it begins anew. */
+#define STUCK_MS 30000
+#define AGAIN    ", \"celeriac_again\": true"
+/* A task of Celery's form whose id the backend can see. %s: the id, further headers. */
 #define TASK                                                                                       \
     "{\"body\": \"W10=\", \"content-type\": \"application/json\", \"content-encoding\": "          \
-    "\"utf-8\", \"headers\": {\"id\": \"first\", \"task\": \"t\", \"retries\": 0%s}, "             \
+    "\"utf-8\", \"headers\": {\"id\": \"%s\", \"task\": \"t\", \"retries\": 0%s}, "                \
     "\"properties\": {\"body_encoding\": \"base64\", \"delivery_mode\": 2}}"
 
 static struct contract_env *new_env(const char *url)
@@ -57,11 +59,11 @@ static int tear_down(void **state)
     return 0;
 }
 
-static void put_task(struct peer *p, const char *headers)
+static void put_task(struct peer *p, const char *id, const char *headers)
 {
     char text[600];
 
-    snprintf(text, sizeof(text), TASK, headers);
+    snprintf(text, sizeof(text), TASK, id, headers);
     put(p, "celery", text);
 }
 
@@ -89,7 +91,7 @@ static void one_that_is_handed_back_comes_again(void **state)
     struct broker_release r = {.tag = ++p->last_tag};
     struct seen job;
 
-    put_task(p, "");
+    put_task(p, "first", "");
     job = take(p);
     wait_for_aside(p);
     broker_credit(p->b, 1);
@@ -111,8 +113,8 @@ static void a_twin_of_a_long_job_does_not_run(void **state)
     struct peer *p = peer_open(*state, "w", 1);
     struct seen job;
 
-    put_task(p, "");
-    put_task(p, ", \"celeriac_again\": true");
+    put_task(p, "first", "");
+    put_task(p, "first", AGAIN);
     broker_credit(p->b, 2);
     job = peer_expect(p, BROKER_DELIVERED, ANY_TAG);
     wait_for_aside(p);
@@ -149,7 +151,7 @@ static void its_copies_end_behind_the_job(void **state)
     struct seen job;
 
     job_ends_at = copies_end_at = -1;
-    put_task(p, "");
+    put_task(p, "first", "");
     job = take(p);
     wait_for_aside(p);
     finish_ok(p, &job);
@@ -163,6 +165,74 @@ static void its_copies_end_behind_the_job(void **state)
     assert_in_range(copies_end_at, job_ends_at + 1, 1000);
 }
 
+/* --- a stream that was made anew --- */
+
+static void break_reading(struct peer *p)
+{
+    struct err why = ERR_INIT;
+
+    err_set(&why, ERR_RECONNECT, "broken by the test");
+    wire_drop(&amqp_of(p->b)->wires[AMQP_READ], &why);
+}
+
+static void delete_results(struct peer *p)
+{
+    amqp_queue_delete_t m = {.queue = amqp_cstring_bytes(AMQP_RESULTS_STREAM), .nowait = 1};
+
+    assert_int_equal(link_tell(amqp_of(p->b)->wires[AMQP_PUBLISH].link, AMQP_CH_ASK,
+                               AMQP_QUEUE_DELETE_METHOD, &m, NULL),
+                     0);
+    env_pass(p->env, 200);
+}
+
+/* Others do it, while the one who reads is away for a moment: he finds a stream that counts from 0
+ * again, far from where he stopped. */
+static void make_results_anew(struct peer *p)
+{
+    struct contract_env *others = new_env(p->env->url);
+
+    delete_results(peer_open(others, NULL, 0));
+    peer_open(others, NULL, 0);
+    tear_down((void **)&others);
+}
+
+static void what_is_looked_up_is_not_stuck(void **state)
+{
+    struct peer *p = peer_open(*state, "w", 1);
+    struct seen job;
+
+    for (int i = 0; i < 20; i++) {
+        put_task(p, "first", i == 0 ? AGAIN : "");
+        job = take(p);
+        finish(p, &job, NULL, NULL);
+        seen_free(&job);
+    }
+    env_pass(*state, 300); /* all that was recorded is read */
+    break_reading(p);
+    make_results_anew(p);
+    put_task(p, "second", AGAIN);
+    broker_credit(p->b, 1);
+    assert_true(peer_sees(p, BROKER_DELIVERED, ANY_TAG, STUCK_MS));
+}
+
+/* The sum of the totals ends where the stream has nothing yet: what is there comes on top. */
+static void totals_outlive_their_stream(void **state)
+{
+    struct peer *p = peer_open(*state, "w", 1);
+    struct seen job;
+
+    put(p, "celeriac.totals", "{\"offset\": 100000, \"succeeded\": 7, \"failed\": 2}");
+    for (int i = 1; i <= 2; i++) {
+        put_task(p, i == 1 ? "first" : "second", "");
+        job = take(p);
+        finish_ok(p, &job);
+        seen_free(&job);
+        assert_int_equal(total(p, "succeeded"), 7 + i);
+    }
+    assert_int_equal(total(p, "failed"), 2);
+}
+
+#define CASE(name)       cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 #define CASE_EARLY(name) cmocka_unit_test_setup_teardown(name, set_up_early, tear_down)
 
 int main(void)
@@ -171,6 +241,8 @@ int main(void)
         CASE_EARLY(one_that_is_handed_back_comes_again),
         CASE_EARLY(a_twin_of_a_long_job_does_not_run),
         CASE_EARLY(its_copies_end_behind_the_job),
+        CASE(what_is_looked_up_is_not_stuck),
+        CASE(totals_outlive_their_stream),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
