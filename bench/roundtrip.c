@@ -1,6 +1,7 @@
 /*
  * One no-op job at a time: its round trip (send, wait for the result), or its confirmed sending
- * alone. Prints one JSON line. usage: roundtrip URL COUNT [quantiles|trips|send [ARGS_JSON]]
+ * alone; `many` sends MANY in one call. Prints one JSON line.
+ * usage: roundtrip URL COUNT [quantiles|trips|send|many [ARGS_JSON]]
  */
 #include "client/celeriac.h"
 
@@ -62,6 +63,32 @@ static int run(struct bench *b, bool wait, struct celeriac_error *err)
     return 0;
 }
 
+#define MANY 1000
+
+static int run_many(struct bench *b, bool wait, struct celeriac_error *err)
+{
+    static char ids[MANY][CELERIAC_ID_SIZE];
+    const struct celeriac_task_options *options[MANY];
+    const char *tasks[MANY];
+    struct celeriac_task_options how = CELERIAC_TASK_OPTIONS_INIT;
+    int rc = 0;
+
+    (void)wait;
+    how.args_json = b->args;
+    for (int i = 0; i < MANY; i++) {
+        tasks[i] = "noop";
+        options[i] = &how;
+    }
+    b->from_s = now_us() / 1e6;
+    for (int done = 0; done < b->count && rc == 0; done += MANY) {
+        int n = b->count - done < MANY ? b->count - done : MANY;
+
+        rc = celeriac_send_many(b->c, tasks, options, (size_t)n, ids, err);
+    }
+    b->to_s = now_us() / 1e6;
+    return rc;
+}
+
 /* --- what is printed --- */
 
 static void print_quantiles(const struct bench *b)
@@ -88,11 +115,13 @@ static void print_span(const struct bench *b)
 static const struct mode {
     const char *name;
     bool wait;
+    int (*run)(struct bench *b, bool wait, struct celeriac_error *err);
     void (*print)(const struct bench *b);
 } modes[] = {
-    {"quantiles", true, print_quantiles},
-    {"trips", true, print_trips},
-    {"send", false, print_span},
+    {"quantiles", true, run, print_quantiles},
+    {"trips", true, run, print_trips},
+    {"send", false, run, print_span},
+    {"many", false, run_many, print_span},
 };
 
 static const struct mode *mode_of(const char *name)
@@ -114,12 +143,12 @@ int main(int argc, char **argv)
 
     b.us = b.count > 0 && mode ? calloc((size_t)b.count, sizeof(*b.us)) : NULL;
     if (!b.us) {
-        fputs("usage: roundtrip URL COUNT [quantiles|trips|send [ARGS_JSON]]\n", stderr);
+        fputs("usage: roundtrip URL COUNT [quantiles|trips|send|many [ARGS_JSON]]\n", stderr);
         return 2;
     }
     b.c = celeriac_open(argv[1], NULL, &err);
     if (b.c)
-        rc = run(&b, mode->wait, &err);
+        rc = mode->run(&b, mode->wait, &err);
     if (rc < 0)
         fprintf(stderr, "roundtrip: %s\n", err.text);
     else

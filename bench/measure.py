@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "tests" / "support"))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tests" / "support"))
 import harness  # noqa: E402
 
 
@@ -39,14 +39,17 @@ def cpu_s(pids):
     return total / 1e9
 
 
+def pss_of(pid):
+    """Proportional memory of one process in KiB; 0 when it is gone."""
+    with contextlib.suppress(OSError):
+        text = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text()
+        return int(re.search(r"^Pss:\s+(\d+)", text, re.M).group(1))
+    return 0
+
+
 def pss_kib(pids):
-    """Proportional memory of these processes with all their descendants."""
-    total = 0
-    for pid in family(pids):
-        with contextlib.suppress(OSError):
-            text = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text()
-            total += int(re.search(r"^Pss:\s+(\d+)", text, re.M).group(1))
-    return total
+    """The same of these processes with all their descendants."""
+    return sum(map(pss_of, family(pids)))
 
 
 class CallCounter:

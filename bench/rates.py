@@ -1,0 +1,88 @@
+"""Cases of jobs per second, and what the CPU and the connection did meanwhile. Each yields Values of one repetition."""
+import measure
+from figures import Value
+from load import done_count
+from measure import harness
+
+BURN_S = 0.005
+BURNS = 400
+
+
+def enqueue(load, kind):
+    """In bulk through `celeriac call -` and through the library, and one at a time, confirmed."""
+    jobs, singles = load.args.jobs, max(1, load.args.jobs // 20)
+    limit = load.limit(kind, "push", jobs, batch=256).get("limit_push")
+    with load.brokers.fresh(kind) as broker:
+        yield Value("enqueue_bulk", "jobs/s", jobs / load.enqueue(broker.url, jobs), limit, by="call -", size=load.size, jobs=jobs)
+        server = broker.cpu_s()
+        wire = broker.wire_bytes()
+        if server:
+            yield Value("enqueue_server_cpu", "us/job", server / jobs * 1e6, digits=2)
+        if wire:
+            yield Value("enqueue_wire", "bytes/job", wire / jobs)
+    with load.brokers.fresh(kind) as broker:
+        yield Value("enqueue_many", "jobs/s", jobs / load.through_library(broker.url, jobs, "many"), limit, by="celeriac_send_many",
+                    size=load.size, jobs=jobs)
+    limit = load.limit(kind, "confirm", jobs, trips=singles).get("limit_confirm")
+    with load.brokers.fresh(kind) as broker:
+        yield Value("enqueue_single", "jobs/s", singles / load.through_library(broker.url, singles, "send"), limit, by="celeriac_send",
+                    size=load.size, jobs=singles)
+
+
+def drain(load, kind):
+    """Two runners on a backlog; the rate is of the jobs after the first, for the start has a figure of its own."""
+    jobs = load.args.jobs
+    limit = load.limit(kind, "drain", jobs).get("limit_drain")
+    with load.brokers.fresh(kind) as broker:
+        load.enqueue(broker.url, jobs)
+        server, wire = broker.cpu_s(), broker.wire_bytes()
+        with load.worker(broker, 2) as worker:
+            at = load.settled(broker, jobs)
+            server, ours = broker.cpu_s() - server, measure.cpu_s([worker.process.pid])
+            wire = wire and broker.wire_bytes() - wire
+    rest = max(1, jobs - at["first"])
+    yield Value("drain", "jobs/s", rest / (at["to"] - at["from"]), limit, runners=2, size=load.size, jobs=jobs)
+    yield Value("drain_cpu", "s/10,000 jobs", ours / jobs * 10000, digits=3, runners=2)
+    if server:
+        yield Value("drain_server_cpu", "us/job", server / jobs * 1e6, digits=2)
+    if wire:
+        yield Value("drain_wire", "bytes/job", wire / jobs)
+
+
+def end_to_end(load, kind):
+    """One producer and one worker with two runners at the same time."""
+    jobs = load.args.jobs
+    limit = load.limit(kind, "cycle", jobs).get("limit_cycle")
+    with load.brokers.fresh(kind) as broker, load.worker(broker, 2):
+        load.warm(broker)
+        took = -measure.time.monotonic()
+        load.enqueue(broker.url, jobs)
+        took += load.settled(broker, done_count(broker, jobs))["to"]
+    yield Value("end_to_end", "jobs/s", jobs / took, limit, runners=2, size=load.size, jobs=jobs)
+
+
+def calibrate(load, broker, rounds=20000, times=15):
+    """Rounds of hash.sha256 that take BURN_S, by the fastest of some."""
+    ids = [harness.call(broker.url, "hash.sha256", "x", kwargs={"rounds": rounds}) for _ in range(times)]
+    fastest_us = min(harness.result(broker.url, i, wait_s=60)["celeriac"]["run_us"] for i in ids)
+    return max(1, int(rounds * BURN_S * 1e6 / fastest_us))
+
+
+def burn(load, kind):
+    """CPU-bound tasks of 5 ms with one and with two runners: the speed-up, and the time over the ideal."""
+    took, rounds = {}, None
+    for runners in (1, 2):
+        with load.brokers.fresh(kind) as broker, load.worker(broker, runners):
+            load.warm(broker)
+            # Calibrated for each: the machine's speed drifts.
+            rounds = calibrate(load, broker)
+            before = 0 if broker.rabbitmq else 16
+            began = measure.time.monotonic()
+            load.enqueue(broker.url, BURNS, {"task": "hash.sha256", "args": ["x"], "kwargs": {"rounds": rounds}})
+            took[runners] = load.settled(broker, before + BURNS)["to"] - began
+    yield Value("speed_up", "ratio", took[1] / took[2], digits=3, tasks=BURNS)
+    for runners, seconds in took.items():
+        yield Value(f"overhead_{runners}", "share", seconds / (BURNS * BURN_S / runners) - 1, digits=3, tasks=BURNS)
+
+
+CASES = {case.__name__: case for case in (enqueue, drain, end_to_end, burn)}

@@ -1,0 +1,111 @@
+/*
+ * Waits until a broker's jobs are done, cheaply enough to be asked while it is measured: one
+ * connection, one question each POLL_US. Prints one JSON line: the monotonic seconds at which the
+ * first job was seen to be done and the last, and how many were done when the first was seen.
+ * usage: settled URL JOBS [left]. `left`: by what is left in the queue `celery`, which must hold
+ * the jobs already; for RabbitMQ, which counts what is done in a stream.
+ */
+#include "base/buf.h"
+#include "client/session.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define POLL_US   500
+#define QUIET_S   300 /* without a job done */
+#define NANO      1e9
+#define NO_ANSWER (-1)
+
+static json_t *ask(struct session *s, enum broker_question question, struct err *e)
+{
+    struct slice none = {NULL, 0};
+    struct buf text = BUF_INIT;
+    json_t *answer = NULL;
+
+    if (session_ask(s, question, none, none, 0, &text, e) == 0)
+        answer = json_loadb(buf_slice(&text).ptr, buf_slice(&text).len, 0, NULL);
+    buf_release(&text);
+    return answer;
+}
+
+static int64_t number(const json_t *object, const char *member)
+{
+    return json_integer_value(json_object_get(object, member));
+}
+
+static int64_t succeeded(struct session *s, int64_t jobs, struct err *e)
+{
+    json_t *totals = ask(s, BROKER_ASK_TOTALS, e);
+    int64_t n = totals ? number(totals, "succeeded") : NO_ANSWER;
+
+    (void)jobs;
+    json_decref(totals);
+    return n;
+}
+
+static int64_t gone(struct session *s, int64_t jobs, struct err *e)
+{
+    json_t *queues = ask(s, BROKER_ASK_QUEUES, e), *queue;
+    int64_t n = queues ? jobs : NO_ANSWER;
+    size_t i;
+
+    json_array_foreach(queues, i, queue)
+    {
+        if (strcmp(json_string_value(json_object_get(queue, "queue")), "celery") == 0)
+            n -= number(queue, "waiting") + number(queue, "leased");
+    }
+    json_decref(queues);
+    return n;
+}
+
+typedef int64_t count_fn(struct session *s, int64_t jobs, struct err *e);
+
+static int wait_for(struct session *s, int64_t jobs, count_fn *count, struct err *e)
+{
+    int64_t done, seen = 0, seen_at = clock_nano(), first_at = 0, first = 0;
+
+    while ((done = count(s, jobs, e)) < jobs) {
+        if (done == NO_ANSWER)
+            return -1;
+        if (done > 0 && first == 0) {
+            first = done;
+            first_at = clock_nano();
+        }
+        if (done != seen)
+            seen_at = clock_nano();
+        seen = done;
+        if ((double)(clock_nano() - seen_at) > QUIET_S * NANO)
+            return err_set(e, ERR_TIMEOUT, "%lld of %lld jobs are done and nothing happens",
+                           (long long)done, (long long)jobs);
+        usleep(POLL_US);
+    }
+    printf("{\"from\": %.9f, \"first\": %lld, \"to\": %.9f}\n",
+           (double)(first ? first_at : clock_nano()) / NANO, (long long)(first ? first : done),
+           (double)clock_nano() / NANO);
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    struct session_config config = {.url = argc > 1 ? argv[1] : NULL};
+    int64_t jobs = argc > 2 ? strtoll(argv[2], NULL, 10) : 0;
+    count_fn *count = argc > 3 && strcmp(argv[3], "left") == 0 ? gone : succeeded;
+    struct session s;
+    struct err e = ERR_INIT;
+    int rc = -1;
+
+    if (jobs < 1) {
+        fputs("usage: settled URL JOBS [left]\n", stderr);
+        return 2;
+    }
+    if (session_open(&s, &config, &e) == 0) {
+        rc = wait_for(&s, jobs, count, &e);
+        session_close(&s);
+    }
+    if (rc < 0)
+        fprintf(stderr, "settled: %s\n", e.text);
+    return rc < 0;
+}
