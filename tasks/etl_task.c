@@ -37,6 +37,8 @@
 #define RETRIES       20
 #define BACKOFF_S     0.5
 #define BACKOFF_MAX_S 30.0
+#define TURNS         16
+#define TURN_NS       4000000
 
 /* What a call asks for. Strings are borrowed from the call. */
 struct order {
@@ -131,8 +133,14 @@ static struct etl_sink *sink_for(const char *db, struct etl_err *err)
     return kept_sink;
 }
 
+/* The runners of a worker leave in the same moment. Of connections that close at once each sees the
+ * others, and none removes the write-ahead log; pids that follow one another close one by one. */
 static void close_sink(void)
 {
+    const struct timespec turn = {0, (long)(getpid() % TURNS) * TURN_NS};
+
+    if (kept_sink != NULL)
+        nanosleep(&turn, NULL);
     etl_sink_close(kept_sink);
     kept_sink = NULL;
 }
