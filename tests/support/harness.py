@@ -35,7 +35,7 @@ def command(url, *args):
     checker = []
     if VALGRIND:
         # libc's own clean-up at exit would forget environ and make its copy look lost.
-        checker = ["valgrind", "-q", "--run-libc-freeres=no", "--leak-check=full", "--show-leak-kinds=definite",
+        checker = ["valgrind", "-q", "--vgdb=no", "--run-libc-freeres=no", "--leak-check=full", "--show-leak-kinds=definite",
                    "--errors-for-leak-kinds=definite", "--error-exitcode=97",
                    "--trace-children=yes", f"--log-file={VALGRIND}/%p.log"]
     return [*checker, program(), "-b", url, *args]

@@ -1,7 +1,9 @@
 option(CELERIAC_VALGRIND "Run every test program under valgrind" OFF)
-set(celeriac_valgrind valgrind -q --error-exitcode=97 --leak-check=full
+set(celeriac_valgrind valgrind -q --vgdb=no --error-exitcode=97 --leak-check=full
     --errors-for-leak-kinds=definite --trace-children=yes
     --trace-children-skip=*/redis-server,*/redis-cli,*/python3*,*/sh)
+
+set(celeriac_own_tmp /usr/bin/python3 ${CMAKE_CURRENT_LIST_DIR}/own_tmp.py)
 
 # Words that run a command with the rabbitmq-server all tests share; celeriac_needs_rabbitmq(test...) starts and stops it around them.
 set(celeriac_rabbitmq /usr/bin/python3 ${CMAKE_CURRENT_LIST_DIR}/with_rabbitmq.py --state ${PROJECT_BINARY_DIR}/rabbitmq)
@@ -56,8 +58,9 @@ macro(celeriac_unit_test)
     celeriac_test(unit ${ARGN})
 endmacro()
 
-# celeriac_script_test(LABEL name [AMQP] command...): a script whose exit status is the verdict; 77 means skipped. AMQP: it may
-# use the shared rabbitmq-server (harness.broker("amqp")); a script that stops or kills one starts its own and needs no AMQP.
+# celeriac_script_test(LABEL name [AMQP] command...): a script whose exit status is the verdict; 77 means skipped. It runs with a
+# temporary directory of its own. AMQP: it may use the shared rabbitmq-server (harness.broker("amqp")); a script that stops or
+# kills one starts its own and needs no AMQP.
 function(celeriac_script_test label name)
     set(words ${ARGN})
     list(FIND words AMQP amqp)
@@ -65,7 +68,7 @@ function(celeriac_script_test label name)
         list(REMOVE_AT words 0)
         list(PREPEND words ${celeriac_with_rabbitmq})
     endif()
-    add_test(NAME ${name} COMMAND ${words} WORKING_DIRECTORY ${PROJECT_BINARY_DIR})
+    add_test(NAME ${name} COMMAND ${celeriac_own_tmp} ${words} WORKING_DIRECTORY ${PROJECT_BINARY_DIR})
     set_tests_properties(${name} PROPERTIES LABELS "${label};script" TIMEOUT 300
         SKIP_RETURN_CODE 77)
     if(amqp EQUAL 0)
