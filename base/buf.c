@@ -1,5 +1,7 @@
 #include "base/buf.h"
 
+#include "base/decimal.h"
+
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -84,6 +86,14 @@ void buf_add(struct buf *b, const void *bytes, size_t n)
 void buf_adds(struct buf *b, const char *text)
 {
     buf_add(b, text, strlen(text));
+}
+
+void buf_addi(struct buf *b, int64_t n)
+{
+    struct decimal room;
+    struct slice text = decimal_of(&room, n);
+
+    buf_add(b, text.ptr, text.len);
 }
 
 void buf_addf(struct buf *b, const char *fmt, ...)

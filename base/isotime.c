@@ -1,8 +1,10 @@
 #include "base/isotime.h"
 
+#include "base/decimal.h"
+
 #include <ctype.h>
 #include <stdbool.h>
-#include <stdio.h>
+#include <string.h>
 #include <time.h>
 
 void isotime_format_us(int64_t wall_us, char out[ISOTIME_SIZE])
@@ -16,9 +18,14 @@ void isotime_format_us(int64_t wall_us, char out[ISOTIME_SIZE])
         seconds--;
     }
     gmtime_r(&seconds, &tm);
-    snprintf(out, ISOTIME_SIZE, "%04d-%02d-%02dT%02d:%02d:%02d.%06d+00:00",
-             (tm.tm_year + 1900) % 10000, tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min,
-             tm.tm_sec, micro);
+    memcpy(out, "0000-00-00T00:00:00.000000+00:00", ISOTIME_SIZE);
+    decimal_fill(out, 4, (uint64_t)(tm.tm_year + 1900));
+    decimal_fill(out + 5, 2, (uint64_t)tm.tm_mon + 1);
+    decimal_fill(out + 8, 2, (uint64_t)tm.tm_mday);
+    decimal_fill(out + 11, 2, (uint64_t)tm.tm_hour);
+    decimal_fill(out + 14, 2, (uint64_t)tm.tm_min);
+    decimal_fill(out + 17, 2, (uint64_t)tm.tm_sec);
+    decimal_fill(out + 20, 6, (uint64_t)micro);
 }
 
 /* Reads exactly n digits. */

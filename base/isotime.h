@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define ISOTIME_SIZE 80 /* what the compiler can prove; 33 are used */
+#define ISOTIME_SIZE 33
 
 /* out gets terminated text; wall_us in microseconds since 1970. */
 void isotime_format_us(int64_t wall_us, char out[ISOTIME_SIZE]);

@@ -84,6 +84,22 @@ int proc_title_init(struct proc_title *title, int argc, char **argv)
     return 0;
 }
 
+void proc_title_join(const struct proc_title *title, const struct slice *parts, size_t n)
+{
+    size_t at = 0;
+
+    if (!title->area || title->area_len < 2)
+        return;
+    for (size_t i = 0; i < n; i++) {
+        size_t room = title->area_len - 1 - at;
+        size_t len = parts[i].len < room ? parts[i].len : room;
+
+        memcpy(title->area + at, parts[i].ptr, len);
+        at += len;
+    }
+    memset(title->area + at, 0, title->area_len - at);
+}
+
 void proc_title_set(const struct proc_title *title, const char *fmt, ...)
 {
     va_list ap;

@@ -196,7 +196,7 @@ static int write_value(struct buf *out, const json_t *value, const struct around
         return json_text_string(out,
                                 slice_make(json_string_value(value), json_string_length(value)), e);
     case JSON_INTEGER:
-        buf_addf(out, "%lld", (long long)json_integer_value(value));
+        buf_addi(out, json_integer_value(value));
         return 0;
     case JSON_REAL:
         json_text_real(out, json_real_value(value));

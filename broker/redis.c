@@ -1,5 +1,7 @@
 #include "broker/redis.h"
 
+#include "base/decimal.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -80,6 +82,16 @@ void redis_arg_px(struct redis_broker *b, struct redis_request *r, int64_t expir
     redis_argi(r, expires_ms < 0 ? 0 : expires_ms);
 }
 
+/* Nearly always a lease of this connection's own, of which only the fence is not known before. */
+static void arg_own_field(struct redis_broker *b, struct redis_request *r, uint64_t fence)
+{
+    char digits[REDIS_FENCE_DIGITS];
+
+    decimal_fill(digits, REDIS_FENCE_DIGITS, fence);
+    redis_arg3(r, slice_of(b->field_head), slice_make(digits, sizeof(digits)),
+               slice_of(b->field_tail));
+}
+
 bool redis_arg_field(struct redis_broker *b, struct redis_request *r,
                      const struct redis_lease *lease)
 {
@@ -87,6 +99,11 @@ bool redis_arg_field(struct redis_broker *b, struct redis_request *r,
 
     if (lease->queue >= b->queues_len || lease->fence == 0)
         return false;
+    if (lease->generation == b->generation && lease->instance == b->instance &&
+        lease->lease_ms == (uint32_t)b->lease_ms) {
+        arg_own_field(b, r, lease->fence);
+        return true;
+    }
     redis_field(&field, b->node, lease);
     redis_arg(r, buf_slice(&field));
     if (field.failed)

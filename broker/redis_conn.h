@@ -68,6 +68,8 @@ void redis_key(struct redis_request *r, struct slice key);
 void redis_key2(struct redis_request *r, const char *prefix, struct slice rest);
 void redis_key3(struct redis_request *r, const char *prefix, struct slice mid, const char *suffix);
 void redis_arg(struct redis_request *r, struct slice arg);
+void redis_arg3(struct redis_request *r, struct slice a, struct slice b,
+                struct slice c); /* joined */
 void redis_args(struct redis_request *r, const char *arg);
 void redis_argi(struct redis_request *r, int64_t n);
 int redis_request_item(struct redis_request *r, uint64_t tag, const struct broker_receipt *receipt);

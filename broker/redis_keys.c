@@ -41,18 +41,18 @@ void redis_lease_load(struct redis_lease *to, const struct broker_receipt *from)
 
 void redis_field_head(struct buf *out, const char *node, uint64_t generation)
 {
-    buf_addf(out, "%s/%" PRIu64 "/", node, generation);
+    buf_addf(out, "%s/%020" PRIu64 "/", node, generation);
 }
 
 void redis_field_tail(struct buf *out, uint32_t lease_ms, uint32_t instance)
 {
-    buf_addf(out, "/%" PRIu32 "/%08" PRIx32, lease_ms, instance);
+    buf_addf(out, "/%010" PRIu32 "/%08" PRIx32, lease_ms, instance);
 }
 
 void redis_field(struct buf *out, const char *node, const struct redis_lease *lease)
 {
     redis_field_head(out, node, lease->generation);
-    buf_addf(out, "%016" PRIu64, lease->fence);
+    buf_addf(out, "%0*" PRIu64, REDIS_FENCE_DIGITS, lease->fence);
     redis_field_tail(out, lease->lease_ms, lease->instance);
 }
 

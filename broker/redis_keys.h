@@ -57,7 +57,10 @@ struct redis_lease {
 void redis_lease_store(struct broker_receipt *to, const struct redis_lease *lease);
 void redis_lease_load(struct redis_lease *to, const struct broker_receipt *from);
 
-/* Appends the field in front of the fence, the whole field, what stands behind the fence. */
+/* Appends the field in front of the fence, the whole field, what stands behind the fence. Its
+ * numbers are as wide as they can be, so that the field has more than 64 bytes: of shorter members
+ * Redis makes a packed list while they are fewer than 128, and ZADD walks through half of it. */
+#define REDIS_FENCE_DIGITS 20
 void redis_field_head(struct buf *out, const char *node, uint64_t generation);
 void redis_field_tail(struct buf *out, uint32_t lease_ms, uint32_t instance);
 void redis_field(struct buf *out, const char *node, const struct redis_lease *lease);

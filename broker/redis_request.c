@@ -1,6 +1,6 @@
+#include "base/decimal.h"
 #include "broker/redis_conn.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 
 struct redis_request *redis_request_new(const struct redis_op *op, enum redis_script_id script)
@@ -29,17 +29,16 @@ void redis_request_free(struct redis_request *r)
 /* "$len\r\n" */
 static void add_len(struct buf *b, size_t len)
 {
-    char text[24];
-    char *p = text + sizeof(text);
+    struct decimal room;
+    struct slice digits = decimal_of(&room, (int64_t)len);
+    char *to = buf_reserve(b, digits.len + 3);
 
-    *--p = '\n';
-    *--p = '\r';
-    do {
-        *--p = (char)('0' + len % 10);
-        len /= 10;
-    } while (len);
-    *--p = '$';
-    buf_add(b, p, (size_t)(text + sizeof(text) - p));
+    if (!to)
+        return;
+    *to = '$';
+    memcpy(to + 1, digits.ptr, digits.len);
+    memcpy(to + 1 + digits.len, "\r\n", 2);
+    buf_commit(b, digits.len + 3);
 }
 
 static void add_parts(struct buf *b, const struct slice *parts, size_t n)
@@ -79,6 +78,14 @@ void redis_arg(struct redis_request *r, struct slice arg)
     r->args_len++;
 }
 
+void redis_arg3(struct redis_request *r, struct slice a, struct slice b, struct slice c)
+{
+    const struct slice parts[] = {a, b, c};
+
+    add_parts(&r->args, parts, 3);
+    r->args_len++;
+}
+
 void redis_args(struct redis_request *r, const char *arg)
 {
     redis_arg(r, slice_of(arg));
@@ -86,10 +93,9 @@ void redis_args(struct redis_request *r, const char *arg)
 
 void redis_argi(struct redis_request *r, int64_t n)
 {
-    char text[24];
+    struct decimal room;
 
-    snprintf(text, sizeof(text), "%lld", (long long)n);
-    redis_args(r, text);
+    redis_arg(r, decimal_of(&room, n));
 }
 
 int redis_request_item(struct redis_request *r, uint64_t tag, const struct broker_receipt *receipt)

@@ -6,8 +6,10 @@
 
 /* Kept as plain text in source order; the numbers S1-S11 are those of redis_script.h. */
 
-/* True when a stored result must not be overwritten (S5). An error other than a wrong type (no
- * permission) comes back as second value, before anything was written. */
+/* keep stores and announces a result and is false where it may not (S5): most results are the first
+ * of their key, which SET tells by itself. is_success: a stored result must not be overwritten. An
+ * error other than a wrong type (no permission) comes back as second value, before anything was
+ * written. */
 #define LUA_IS_SUCCESS                                                                             \
     "local function is_success(key)\n"                                                             \
     "  local head = redis.pcall('GETRANGE', key, 0, 19)\n"                                         \
@@ -25,10 +27,17 @@
     "  redis.call('SELECT', ARGV[1])\n"                                                            \
     "  return x, y\n"                                                                              \
     "end\n"                                                                                        \
+    "local function set(key, px, doc, ...)\n"                                                      \
+    "  if px == '0' then return redis.call('SET', key, doc, ...) end\n"                            \
+    "  return redis.call('SET', key, doc, 'PX', px, ...)\n"                                        \
+    "end\n"                                                                                        \
     "local function keep(key, px, doc)\n"                                                          \
-    "  if px == '0' then redis.call('SET', key, doc)\n"                                            \
-    "  else redis.call('SET', key, doc, 'PX', px) end\n"                                           \
+    "  if not set(key, px, doc, 'NX') then\n"                                                      \
+    "    if is_success(key) then return false end\n"                                               \
+    "    set(key, px, doc)\n"                                                                      \
+    "  end\n"                                                                                      \
     "  redis.pcall('PUBLISH', key, doc)\n"                                                         \
+    "  return true\n"                                                                              \
     "end\n"
 
 /* Wrong type of a list or zset that something is about to be pushed to. */
@@ -106,21 +115,37 @@ static const char publish[] = LUA_DELAY LUA_COUNT
 /* KEYS unacked, unacked_index, fence, then the lists in the order they are served.
  * ARGV how many, score, field in front of the fence, field behind it, how many bytes, then per list
  * the tail of the recorded value. Returns the first fence and pairs of list number and element.
- * S1, S2. The reads in front make a wrong type fail before the first pop. */
+ * S1, S2. The reads in front make a wrong type fail before the first pop. Pops grow from 1 to 16
+ * messages while those that came were small; before Redis 6.2 each is one. */
 static const char fetch[] =
     "redis.call('HEXISTS', KEYS[1], '')\n"
     "redis.call('ZSCORE', KEYS[2], '')\n"
     "redis.call('STRLEN', KEYS[3])\n"
     "local want, room = tonumber(ARGV[1]), tonumber(ARGV[5])\n"
-    "local out, n = {0}, 0\n"
+    "local out, n, step, most = {0}, 0, 1, 16\n"
+    "local function pop(key, count)\n"
+    "  if count > 1 then\n"
+    "    local m = redis.pcall('RPOP', key, count)\n"
+    "    if not m then return {} end\n"
+    "    if not m.err then return m end\n"
+    "    most, step = 1, 1\n"
+    "  end\n"
+    "  local m = redis.pcall('RPOP', key)\n"
+    "  return type(m) == 'string' and {m} or {}\n"
+    "end\n"
     "for i = 4, #KEYS do\n"
     "  while n < want and room > 0 do\n"
-    "    local m = redis.pcall('RPOP', KEYS[i])\n"
-    "    if type(m) ~= 'string' then break end\n"
-    "    n = n + 1\n"
-    "    room = room - #m\n"
-    "    out[2 * n] = i - 4\n"
-    "    out[2 * n + 1] = m\n"
+    "    local count = math.min(step, want - n)\n"
+    "    local got = pop(KEYS[i], count)\n"
+    "    for _, m in ipairs(got) do\n"
+    "      n = n + 1\n"
+    "      room = room - #m\n"
+    "      out[2 * n] = i - 4\n"
+    "      out[2 * n + 1] = m\n"
+    "    end\n"
+    "    if #got < count then break end\n"
+    "    local size = (tonumber(ARGV[5]) - room) / n\n"
+    "    step = math.max(1, math.min(2 * step, most, math.floor(room / (8 * size + 1))))\n"
     "  end\n"
     "  if n >= want or room <= 0 then break end\n"
     "end\n"
@@ -128,7 +153,7 @@ static const char fetch[] =
     "local fence = redis.call('INCRBY', KEYS[3], n) - n\n"
     "local hset, zadd = {}, {}\n"
     "for k = 1, n do\n"
-    "  local field = ARGV[3] .. string.format('%016.0f', fence + k) .. ARGV[4]\n"
+    "  local field = ARGV[3] .. string.format('%020.0f', fence + k) .. ARGV[4]\n"
     "  hset[2 * k - 1] = field\n"
     "  hset[2 * k] = '[' .. out[2 * k + 1] .. ARGV[6 + out[2 * k]]\n"
     "  zadd[2 * k - 1] = ARGV[2]\n"
@@ -146,33 +171,33 @@ static const char fetch[] =
  * ("letter px window"), number of follow-ups, and per follow-up: flags, envelope, due, tag.
  * Returns per item 1 done, 2 duplicate, 0 refused, or an error text. S3, S4, S5, S7, S9, S11. */
 static const char finish[] = LUA_IS_SUCCESS LUA_FITS LUA_DELAY LUA_COUNT LUA_SETTLE
-    "local out, total = {}, {}\n"
+    "local out, total, gone = {}, {}, {}\n"
     "local function add(name, n) total[name] = (total[name] or 0) + n end\n"
     "local k, a = 6, 3\n"
+    "local function check(field, n, px, d)\n"
+    "  if redis.call('HEXISTS', KEYS[1], field) == 0 then return 0 end\n"
+    "  if px ~= '' and in_results(is_success, KEYS[k]) then return 2 end\n"
+    "  for j = 0, n - 1 do\n"
+    "    local kind = string.byte(ARGV[a + 7 + 4 * j], 3) == 49 and 'zset' or 'list'\n"
+    "    if not fits(KEYS[d + 1 + j], kind) then\n"
+    "      return 'WRONGTYPE follow-up cannot be pushed to ' .. KEYS[d + 1 + j]\n"
+    "    end\n"
+    "  end\n"
+    "  return 1\n"
+    "end\n"
+    "local _, bad = in_results(is_success, KEYS[6])\n"
+    "if bad then return bad end\n"
     "while a <= #ARGV do\n"
     "  local field, outcome, px, doc = ARGV[a], ARGV[a + 1], ARGV[a + 3], ARGV[a + 4]\n"
     "  local claim, n = ARGV[a + 5], tonumber(ARGV[a + 6])\n"
-    "  local verdict, success, bad = 1, false, nil\n"
     "  local d = claim == '' and k or k + 1\n"
-    "  if n > 0 or px ~= '' then\n"
-    "    if redis.call('HEXISTS', KEYS[1], field) == 0 then verdict = 0 end\n"
-    "  end\n"
-    "  if verdict == 1 and px ~= '' then\n"
-    "    success, bad = in_results(is_success, KEYS[k])\n"
-    "    if bad then return bad end\n"
-    "    if success then verdict = 2 end\n"
-    "  end\n"
-    "  if verdict == 1 then\n"
-    "    for j = 0, n - 1 do\n"
-    "      local kind = string.byte(ARGV[a + 7 + 4 * j], 3) == 49 and 'zset' or 'list'\n"
-    "      if not fits(KEYS[d + 1 + j], kind) then\n"
-    "        verdict = 'WRONGTYPE follow-up cannot be pushed to ' .. KEYS[d + 1 + j]\n"
-    "      end\n"
-    "    end\n"
-    "  end\n"
+    "  local verdict = n > 0 and check(field, n, px, d) or 1\n"
     "  if verdict == 1 or verdict == 2 then\n"
     "    if redis.call('HDEL', KEYS[1], field) == 0 then verdict = 0\n"
-    "    else redis.call('ZREM', KEYS[2], field) end\n"
+    "    else gone[#gone + 1] = field end\n"
+    "  end\n"
+    "  if verdict == 1 and px ~= '' and not in_results(keep, KEYS[k], px, doc) then\n"
+    "    verdict = 2\n"
     "  end\n"
     "  if verdict == 1 or verdict == 2 then\n"
     "    if ARGV[a + 2] == '1' then add('published', 1) end\n"
@@ -191,7 +216,6 @@ static const char finish[] = LUA_IS_SUCCESS LUA_FITS LUA_DELAY LUA_COUNT LUA_SET
     "      add('succeeded', 1)\n"
     "      verdict = 2\n"
     "    end\n"
-    "    if px ~= '' then in_results(keep, KEYS[k], px, doc) end\n"
     "    for j = 0, n - 1 do\n"
     "      local f, dest = a + 7 + 4 * j, KEYS[d + 1 + j]\n"
     "      if string.byte(ARGV[f], 1) == 49 then add('published', 1) end\n"
@@ -205,6 +229,7 @@ static const char finish[] = LUA_IS_SUCCESS LUA_FITS LUA_DELAY LUA_COUNT LUA_SET
     "  out[#out + 1] = verdict\n"
     "  k, a = d + 1 + n, a + 7 + 4 * n\n"
     "end\n"
+    "if #gone > 0 then redis.call('ZREM', KEYS[2], unpack(gone)) end\n"
     "for name, n in pairs(total) do count(KEYS[3], name, n) end\n"
     "return out\n";
 
@@ -213,8 +238,7 @@ static const char finish[] = LUA_IS_SUCCESS LUA_FITS LUA_DELAY LUA_COUNT LUA_SET
 static const char note[] =
     LUA_IS_SUCCESS "for i = 0, #KEYS - 2 do\n"
                    "  local key = KEYS[2 + i]\n"
-                   "  if redis.call('HEXISTS', KEYS[1], ARGV[3 * i + 3]) == 1\n"
-                   "    and not in_results(is_success, key) then\n"
+                   "  if redis.call('HEXISTS', KEYS[1], ARGV[3 * i + 3]) == 1 then\n"
                    "    in_results(keep, key, ARGV[3 * i + 4], ARGV[3 * i + 5])\n"
                    "  end\n"
                    "end\n"
@@ -354,10 +378,9 @@ static const char claim[] =
 static const char store[] =
     LUA_IS_SUCCESS "local kept = {}\n"
                    "for i = 1, #KEYS do\n"
-                   "  local success, bad = in_results(is_success, KEYS[i])\n"
-                   "  if bad then return bad end\n"
-                   "  if success then kept[#kept + 1] = i - 1\n"
-                   "  else in_results(keep, KEYS[i], ARGV[2 * i + 1], ARGV[2 * i + 2]) end\n"
+                   "  if not in_results(keep, KEYS[i], ARGV[2 * i + 1], ARGV[2 * i + 2]) then\n"
+                   "    kept[#kept + 1] = i - 1\n"
+                   "  end\n"
                    "end\n"
                    "return kept\n";
 

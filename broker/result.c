@@ -33,10 +33,13 @@ static void put_children(struct writer *w, const struct result_doc *doc)
         buf_adds(w->out, doc->no_children ? ", \"children\": null" : ", \"children\": []");
 }
 
-static void put_time(struct writer *w, const char *name, int64_t value)
+/* Negative: not known. */
+static void put_number(struct writer *w, const char *key, int64_t value)
 {
-    if (value >= 0)
-        buf_addf(w->out, ", \"%s\": %lld", name, (long long)value);
+    if (value < 0)
+        return;
+    buf_adds(w->out, key);
+    buf_addi(w->out, value);
 }
 
 /* What Celery does not record; its readers ignore the key. */
@@ -46,16 +49,16 @@ static void put_ours(struct writer *w, const struct result_doc *doc)
 
     put_text(w, ", \"celeriac\": {\"worker\": ", doc->worker);
     if (doc->pid)
-        buf_addf(w->out, ", \"pid\": %d", doc->pid);
+        put_number(w, ", \"pid\": ", doc->pid);
     if (t) {
-        put_time(w, "queued_us", t->queued_us);
-        put_time(w, "dispatched_us", t->dispatched_us);
-        put_time(w, "run_us", t->run_us);
-        put_time(w, "user_us", t->user_us);
-        put_time(w, "system_us", t->system_us);
-        put_time(w, "voluntary_switches", t->voluntary_switches);
-        put_time(w, "involuntary_switches", t->involuntary_switches);
-        put_time(w, "max_rss_kib", t->max_rss_kib);
+        put_number(w, ", \"queued_us\": ", t->queued_us);
+        put_number(w, ", \"dispatched_us\": ", t->dispatched_us);
+        put_number(w, ", \"run_us\": ", t->run_us);
+        put_number(w, ", \"user_us\": ", t->user_us);
+        put_number(w, ", \"system_us\": ", t->system_us);
+        put_number(w, ", \"voluntary_switches\": ", t->voluntary_switches);
+        put_number(w, ", \"involuntary_switches\": ", t->involuntary_switches);
+        put_number(w, ", \"max_rss_kib\": ", t->max_rss_kib);
     }
     buf_adds(w->out, "}");
 }

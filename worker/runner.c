@@ -25,6 +25,7 @@ struct runner {
     struct verdict verdict;
     int64_t batch_since_ns; /* first verdict that is not yet written; 0: none */
     int64_t max_rss_kib;
+    struct buf title; /* of the process while it has nothing to do */
     bool titled;
 };
 
@@ -48,17 +49,20 @@ static bool flush(struct runner *r, struct err *e)
 
 static void title_idle(struct runner *r)
 {
+    const struct slice title = buf_slice(&r->title);
+
     if (r->titled && r->config->title)
-        proc_title_set(r->config->title, "celeriac: runner %d [%s]", r->config->slot + 1,
-                       r->config->node);
+        proc_title_join(r->config->title, &title, 1);
     r->titled = false;
 }
 
 static void title_job(struct runner *r, const struct message *m)
 {
+    const struct slice parts[] = {buf_slice(&r->title), slice_of(" "),   slice_of(m->task),
+                                  slice_of("("),        slice_of(m->id), slice_of(")")};
+
     if (r->config->title)
-        proc_title_set(r->config->title, "celeriac: runner %d [%s] %s(%s)", r->config->slot + 1,
-                       r->config->node, m->task, m->id);
+        proc_title_join(r->config->title, parts, sizeof(parts) / sizeof(parts[0]));
     r->titled = true;
 }
 
@@ -341,8 +345,10 @@ int runner_main(const struct runner_config *config)
     frame_link_init(&r.jobs, config->jobs_fd);
     verdict_init(&r.verdict);
     r.env = (struct call_env){config->node, config->log, &r.jobs, &r.ids};
+    buf_addf(&r.title, "celeriac: runner %d [%s]", config->slot + 1, config->node);
     title_idle(&r);
     status = serve(&r);
+    buf_release(&r.title);
     verdict_release(&r.verdict);
     registry_release(&r.registry);
     frame_link_release(&r.jobs);

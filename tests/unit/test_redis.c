@@ -19,9 +19,11 @@ static void test_fields_parse_back(void **state)
 
     (void)state;
     redis_field(&field, "a/b@host", &lease);
-    assert_string_equal(buf_str(&field), "a/b@host/7/0000012345678901/30000/deadbeef");
+    assert_string_equal(buf_str(&field), 
+                        "a/b@host/00000000000000000007/00000000012345678901/0000030000/deadbeef");
     assert_int_equal(redis_field_parse(buf_slice(&field), &node, &back), 0);
     assert_true(slice_is(node, "a/b@host"));
+    assert_true(field.len > 64);
     assert_memory_equal(&back, &lease, sizeof(lease));
     buf_release(&field);
 }
