@@ -24,7 +24,7 @@ struct etl_report {
 void etl_report_table(FILE *out, const struct etl_report *report);
 void etl_report_json(FILE *out, const struct etl_report *report);
 
-/* Bytes as printable ASCII or UTF-8 text, shortened to width; the caller frees it. */
+/* Bytes as printable ASCII, anything else as \xNN, shortened to width; the caller frees it. */
 char *etl_report_text(const char *bytes, size_t len, size_t width);
 
 #endif

@@ -2,10 +2,10 @@
  * buf.h - a growing byte buffer.
  *
  * Purpose: build and receive bytes without counting them.
- * Model: data[0..len) is content; buf_consume takes from the front without moving memory until room
- * is needed. Invariants: a failed allocation sets `failed` and later appends do nothing, so that a
- * builder checks once, at the end. buf_str always returns terminated text. buf_clear keeps the
- * memory: reuse it. Fork rule: none.
+ * Model: mem[start..start+len) is content; buf_consume takes from the front without moving memory
+ * until room is needed. Invariants: a failed allocation sets `failed` and later appends do nothing,
+ * so that a builder checks once, at the end. buf_str always returns terminated text. buf_clear
+ * keeps the memory: reuse it. Fork rule: none.
  */
 #ifndef BASE_BUF_H
 #define BASE_BUF_H

@@ -7,8 +7,8 @@
  * receiver fills an input buffer and takes whole frames from it. Several frames travel in one
  * system call. Invariants: a payload longer than FRAME_MAX is an error on both sides, never an
  * allocation; end-of-file is reported once, as the death notice of the peer; after an error the
- * link is closed by its owner. A descriptor is sent with a frame of its own (frame_send_fd),
- * blocking for that one small frame. Fork rule: a link belongs to one process; the other end's
+ * link is closed by its owner. A descriptor is sent at once, with a frame of its own
+ * (frame_send_fd). Fork rule: a link belongs to one process; the other end's
  * descriptor is closed right after fork.
  */
 #ifndef BASE_FRAME_H

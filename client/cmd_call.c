@@ -67,7 +67,9 @@ static const struct opt_row rows[] = {
      .kind = OPT_TEXT,
      .flags = OPT_LINE_ONLY,
      .arg = "ID",
-     .help = "The task's id, at most 36 characters; a new UUID when not given."},
+     .help =
+         "The task's id, at most 36 characters; a new UUID when not given. On Redis and SQLite an "
+         "id that was sent in the last 60 seconds is confirmed and not sent again."},
     {.name = "headers",
      .kind = OPT_TEXT,
      .flags = OPT_LINE_ONLY,

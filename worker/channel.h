@@ -4,8 +4,8 @@
  * Purpose: every word that our processes say to each other, in one place.
  * Model: frames (base/frame.h) over three kinds of socket pair:
  *
- *     supervisor <-- link --> dispatcher   one; stop, ping, new and dead runners, time limit
- * watches supervisor <-- link --> runner       one per runner; only "ready", and end-of-file
+ *     supervisor <-- link --> dispatcher   one; stop, ping, new and dead runners, limits
+ *     supervisor <-- link --> runner       one per runner; only "ready", and end-of-file
  *     dispatcher <-- jobs --> runner       one per runner; jobs out, notes and verdicts back
  *
  * Invariants: a job number is used once in a dispatcher's life; a runner answers every CHANNEL_RUN

@@ -5,8 +5,8 @@
  * loop, nothing that blocks for long. Model: libevent callbacks only read what has arrived; after
  * each round dispatcher_step does the work in a fixed order:
  *
- *     settle what has a verdict -> claim dedup keys -> renew leases -> announce the worker -> ask
- * for as many jobs as the runners can use -> broker_poll and its events
+ *     settle what has a verdict -> claim dedup keys -> renew leases -> announce the worker
+ *     -> ask for as many jobs as the runners can use -> broker_poll and its events
  *     -> lend -> tell the supervisor which jobs to watch -> flush the channels -> set the timer
  *
  * Invariants: every delivered job is in the inflight table until the broker has confirmed its end;

@@ -5,8 +5,8 @@
  * Model: only a runner holds a registry: modules are user code, and user code is loaded nowhere
  * else. A runner tells the dispatcher what it has as JSON (CHANNEL_ROWS), and the dispatcher keeps
  * the options it decides with as struct task_options. The JSON: [{"name":..., "soft_limit_s":0,
- * "hard_limit_s":0, "ack_early":false, "track_started":false, "ignore_result":0|1|2, "params":null,
- * "dedup":null, "dedup_window_s":0}, ...].
+ * "hard_limit_s":0, "ack_early":false, "track_started":false, "ignore_result":0|1|2, "rate_us":0,
+ * "params":null, "dedup":null, "dedup_window_s":0}, ...].
  * Invariant: names are unique; a module that repeats one is refused with the reason.
  * Fork rule: load after fork, in the runner.
  */

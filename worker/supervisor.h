@@ -7,12 +7,13 @@
  * signal. Model: poll(2) over a signalfd and the links; then one pass of verbs: read links, reap,
  * enforce limits, ping, start what is due.
  *
- *     TERM, INT    warm stop: the dispatcher hands back what has not begun, waits for what runs,
- * says DONE again, QUIT  cold stop: runners are killed, the dispatcher hands their jobs back
+ *     TERM, INT     warm stop: the dispatcher hands back what has not begun, waits
+ *                   for what runs, and says DONE
+ *     again, QUIT   cold stop: runners are killed, the dispatcher hands their jobs back
  *
  * Invariants: only this process calls kill(2); a dispatcher that dies or misses three pings takes
  * all runners with it, and all are started anew; end-of-file on a link is a death notice, but only
- * waitpid settles it. Fork rule: children leave through _exit and share nothing but their sockets.
+ * waitpid settles it. Fork rule: children share nothing with it but their sockets.
  */
 #ifndef WORKER_SUPERVISOR_H
 #define WORKER_SUPERVISOR_H
