@@ -1,17 +1,16 @@
 #include "app/etl.h"
 
-#include <ftw.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "app/etl_jobs.h"
-#include "app/etl_worker.h"
+#include "app/own_worker.h"
+#include "app/scratch.h"
 #include "base/proc.h"
 
 #define SAMPLE_MAX_LEN ((uint64_t)64 * 1024 * 1024)
@@ -64,8 +63,8 @@ static const struct mode modes[] = {
 
 struct calibration {
     struct etl_set set;
-    char folder[64]; /* scratch: queues, databases, unpacked logs */
-    double seconds;  /* wanted, of one measurement */
+    char folder[SCRATCH_PATH_SIZE]; /* scratch: queues, databases, unpacked logs */
+    double seconds;                 /* wanted, of one measurement */
     int runners;
     unsigned queues; /* made so far */
     unsigned dbs;
@@ -175,13 +174,14 @@ static int measure(struct calibration *calibration, const struct mode *mode, int
     struct celeriac *client;
     char url[96];
     char log[96];
+    struct own_worker own = {.broker = url, .runners = runners, .log = log};
     pid_t worker;
     int rc;
 
     snprintf(url, sizeof(url), "sqlite:%s/queue-%u.db", calibration->folder, calibration->queues++);
     snprintf(log, sizeof(log), "%s/worker.log", calibration->folder);
     how.timeout_ms = READY_MS;
-    if (etl_worker_start(url, runners, log, &worker, e) != 0)
+    if (own_worker_start(&own, &worker, e) != 0)
         return -1;
     client = celeriac_open(url, &how, &why);
     if (client == NULL)
@@ -190,8 +190,8 @@ static int measure(struct calibration *calibration, const struct mode *mode, int
         rc = measure_with(calibration, client, mode, totals, e);
     celeriac_close(client);
     if (rc == 0)
-        rc = etl_worker_check(worker, e);
-    etl_worker_stop(worker);
+        rc = own_worker_check(worker, e);
+    own_worker_stop(worker);
     return rc;
 }
 
@@ -278,27 +278,6 @@ static void print_json(const struct calibration *calibration, const struct scali
     json_decref(object);
 }
 
-static int make_folder(struct calibration *calibration, struct err *e)
-{
-    const char *tmp = getenv("TMPDIR");
-
-    if (tmp == NULL || *tmp == '\0' || strlen(tmp) > 32)
-        tmp = "/tmp";
-    snprintf(calibration->folder, sizeof(calibration->folder), "%s/celeriac-XXXXXX", tmp);
-    if (mkdtemp(calibration->folder) == NULL)
-        return err_set(e, ERR_OPERATOR, "%s: can not make a scratch folder there", tmp);
-    return 0;
-}
-
-static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *where)
-{
-    (void)st;
-    (void)type;
-    (void)where;
-    remove(path);
-    return 0;
-}
-
 /* The logs are recognised in a scratch database: the tasks want a generation. */
 static int open_logs(struct calibration *calibration, const struct opt_values *v, int argc,
                      char **argv, struct err *e)
@@ -332,7 +311,7 @@ static int run_calibrate(struct command_context *ctx, const struct opt_values *v
 
     if (calibration.runners == 0)
         calibration.runners = proc_cores();
-    if (make_folder(&calibration, &e) != 0)
+    if (scratch_make(calibration.folder, &e) != 0)
         return command_fail(ctx, &e);
     rc = open_logs(&calibration, v, argc, argv, &e);
     for (size_t i = 0; rc == 0 && i < MODES; i++)
@@ -340,7 +319,7 @@ static int run_calibrate(struct command_context *ctx, const struct opt_values *v
     if (rc == 0)
         (ctx->output == COMMAND_JSON ? print_json : print_table)(&calibration, scalings);
     etl_set_release(&calibration.set);
-    nftw(calibration.folder, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+    scratch_remove(calibration.folder);
     return rc == 0 ? EXITCODE_OK : command_fail(ctx, &e);
 }
 

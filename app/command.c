@@ -94,6 +94,8 @@ static const struct command *const all_commands[] = {
     &command_purge,
     &command_dead,
     &command_doctor,
+    &command_bench,
+    &command_advise,
     &command_etl,
     &command_help_row,
     NULL,

@@ -16,6 +16,10 @@ extern const struct command command_etl;
 /* cmd_doctor.c: it asks a broker, and RabbitMQ's management API beside it. */
 extern const struct command command_doctor;
 
+/* cmd_bench.c, cmd_advise.c: they start workers and are their clients. */
+extern const struct command command_bench;
+extern const struct command command_advise;
+
 /* The program as a command whose subs are all commands. */
 const struct command *app_root(void);
 

@@ -30,6 +30,7 @@ struct builtin_table hash_tasks(void);
 struct builtin_table sleep_tasks(void);
 struct builtin_table fail_tasks(void);
 struct builtin_table etl_tasks(void);
+struct builtin_table work_tasks(void);
 
 /* The table with this number, counted from 0; rows is NULL after the last one. */
 struct builtin_table builtin_table(size_t number);
