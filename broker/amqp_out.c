@@ -203,9 +203,9 @@ static void on_declared(void *owner, uint64_t number, const struct err *why)
 {
     struct amqp_broker *b = owner;
 
-    (void)number;
     b->out.declaring = false;
-    if (why && b->out.head)
+    /* One that came back may stand in front of it now: then it is wished again in its turn. */
+    if (why && (uint64_t)(uintptr_t)b->out.head == number)
         give_up(b, why);
 }
 
@@ -214,13 +214,14 @@ static bool have(struct amqp_broker *b, enum topology_kind kind, struct slice na
 {
     struct amqp_topology *t = &b->wires[AMQP_PUBLISH].topology;
     struct topology_wish wish = {.kind = kind, .name = name, .number = number};
+    uint64_t asking = (uint64_t)(uintptr_t)b->out.head;
     struct err e = ERR_INIT;
 
     if (topology_has(t, &wish))
         return true;
     b->out.declaring = true;
-    if (topology_ensure(t, &wish, on_declared, 0, &e) != 0)
-        on_declared(b, 0, &e);
+    if (topology_ensure(t, &wish, on_declared, asking, &e) != 0)
+        on_declared(b, asking, &e);
     return false;
 }
 

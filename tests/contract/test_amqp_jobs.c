@@ -175,9 +175,9 @@ static void break_reading(struct peer *p)
     wire_drop(&amqp_of(p->b)->wires[AMQP_READ], &why);
 }
 
-static void delete_results(struct peer *p)
+static void delete_queue(struct peer *p, const char *queue)
 {
-    amqp_queue_delete_t m = {.queue = amqp_cstring_bytes(AMQP_RESULTS_STREAM), .nowait = 1};
+    amqp_queue_delete_t m = {.queue = amqp_cstring_bytes(queue), .nowait = 1};
 
     assert_int_equal(link_tell(amqp_of(p->b)->wires[AMQP_PUBLISH].link, AMQP_CH_ASK,
                                AMQP_QUEUE_DELETE_METHOD, &m, NULL),
@@ -191,7 +191,7 @@ static void make_results_anew(struct peer *p)
 {
     struct contract_env *others = new_env(p->env->url);
 
-    delete_results(peer_open(others, NULL, 0));
+    delete_queue(peer_open(others, NULL, 0), AMQP_RESULTS_STREAM);
     peer_open(others, NULL, 0);
     tear_down((void **)&others);
 }
@@ -232,6 +232,25 @@ static void totals_outlive_their_stream(void **state)
     assert_int_equal(total(p, "failed"), 2);
 }
 
+/* --- messages on their way out --- */
+
+/* One comes back because its queue is gone, while the next waits for a queue that it may not have:
+ * each has its own end. */
+static void a_refused_queue_is_not_anothers(void **state)
+{
+    struct peer *p = peer_open(*state, NULL, 0);
+    struct broker_message two[] = {
+        {.tag = 901, .queue = slice_of("celery"), .envelope = slice_of("1")},
+        {.tag = 902, .queue = slice_of("amq.reserved"), .envelope = slice_of("2")},
+    };
+
+    put(p, "celery", "0");
+    delete_queue(p, "celery");
+    assert_int_equal(broker_publish(p->b, two, 2, NULL), 0);
+    expect(p, BROKER_PUBLISHED, 901);
+    expect(p, BROKER_FAILED, 902);
+}
+
 #define CASE(name)       cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 #define CASE_EARLY(name) cmocka_unit_test_setup_teardown(name, set_up_early, tear_down)
 
@@ -243,6 +262,7 @@ int main(void)
         CASE_EARLY(its_copies_end_behind_the_job),
         CASE(what_is_looked_up_is_not_stuck),
         CASE(totals_outlive_their_stream),
+        CASE(a_refused_queue_is_not_anothers),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
