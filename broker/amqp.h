@@ -95,7 +95,6 @@ struct amqp_queue {
     bool consuming;
     bool changing;            /* a consume or cancel is under way */
     struct held_list waiting; /* arrived, not handed out */
-    int64_t leased;           /* handed out and not ended */
 };
 
 struct amqp_broker {

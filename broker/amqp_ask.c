@@ -18,7 +18,7 @@ struct amqp_asking *asking_of(struct amqp_broker *b)
         return b->asking;
     b->asking = calloc(1, sizeof(*b->asking));
     if (b->asking)
-        b->asking->give_up_ms = b->asking->totals_at_ms = CLOCK_NEVER;
+        b->asking->give_up_ms = CLOCK_NEVER;
     return b->asking;
 }
 
@@ -67,7 +67,7 @@ void ask_done(struct amqp_broker *b, struct question *q, struct buf *json)
     if (json->failed) {
         err_nomem(&e);
         event_queue_fail(&b->events, q->ask.tag, &e);
-    } else if (q->ask.tag != ASK_NOBODY) {
+    } else {
         event_queue_push(&b->events, &event);
     }
     buf_release(json);
@@ -76,8 +76,7 @@ void ask_done(struct amqp_broker *b, struct question *q, struct buf *json)
 
 void ask_fail(struct amqp_broker *b, struct question *q, const struct err *why)
 {
-    if (q->ask.tag != ASK_NOBODY)
-        event_queue_fail(&b->events, q->ask.tag, why);
+    event_queue_fail(&b->events, q->ask.tag, why);
     leave_line(b, q);
 }
 

@@ -9,7 +9,7 @@
  * something), the others wait for the next one.
  *
  * What AMQP tells of a queue is how many messages are ready; who holds unacknowledged ones is told
- * by the processes themselves (query_ask). Fork rule: as amqp.h.
+ * by the processes themselves (query_states). Fork rule: as amqp.h.
  */
 #ifndef BROKER_AMQP_ASK_H
 #define BROKER_AMQP_ASK_H
@@ -31,9 +31,6 @@ typedef void ask_answered_fn(struct amqp_broker *b, struct question *q,
                              const struct amqp_answer *answer);
 
 #define QUERY_NAME_SIZE 64
-
-/* Tag of a question that a node asks itself. */
-#define ASK_NOBODY UINT64_MAX
 
 struct question {
     struct question *next;
@@ -76,8 +73,7 @@ struct amqp_asking {
     char *announced;            /* owned */
     int64_t announced_until_ms; /* wall clock */
     char last_published[256];
-    json_t *published;    /* owned: names of the queues that were published to */
-    int64_t totals_at_ms; /* monotonic: a node's own next fold; CLOCK_NEVER */
+    json_t *published; /* owned: names of the queues that were published to */
 };
 
 /* --- amqp_ask.c --- */

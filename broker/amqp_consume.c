@@ -10,8 +10,6 @@
 #define PREFETCH_FINE 16 /* up to that many the prefetch is exact, then a power of two */
 #define SHRINK_MS     5000
 #define ACK_MS        10 /* an end out of order is acknowledged alone after that */
-/* RabbitMQ's own limit for max_message_size. */
-#define SERVER_BODY_MAX (512u * 1024 * 1024)
 /* So long after a connection was lost a message that waited in the broker may be a second copy. */
 #define TWICE_MS 600000
 
@@ -168,7 +166,6 @@ void amqp_hand_out(struct amqp_broker *b)
         b->lent += !h->kept_aside;
         h->state = HELD_LENT;
         h->fence = ++b->fence; /* an earlier receipt of it does not hold any more */
-        b->queues[h->queue].leased++;
         event.flags = h->redelivered ? BROKER_REDELIVERED : 0;
         event.fence = h->fence;
         event.receipt = amqp_receipt_of(h);
@@ -471,9 +468,6 @@ static const struct amqp_link_events consume_events = {
 
 static int consume_up(struct amqp_broker *b, struct err *e)
 {
-    /* Longer ones RabbitMQ never has, so no message can end this connection again and again. What
-     * is too long for a job is buried by who reads it. */
-    link_limit_body(b->wires[AMQP_CONSUME].link, SERVER_BODY_MAX);
     if (link_open_channel(b->wires[AMQP_CONSUME].link, AMQP_CH_WORK, e) != 0)
         return -1;
     for (size_t i = 0; i < b->queues_len; i++) {
@@ -507,7 +501,6 @@ static void consume_down(struct amqp_broker *b, const struct err *why)
         struct amqp_queue *q = &b->queues[i];
 
         q->waiting = (struct held_list){0};
-        q->leased = 0;
         q->tag[0] = '\0';
         q->consuming = false;
         q->changing = false;

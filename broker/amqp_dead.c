@@ -160,6 +160,10 @@ static void on_got(struct amqp_broker *b, struct question *q, const struct amqp_
     struct err e = ERR_INIT;
     const char *grave = json_string_value(json_array_get(w->graves, w->at));
 
+    if (!answer->method && answer->code != 404) {
+        ask_fail(b, q, answer->why);
+        return;
+    }
     if (!answer->message) {
         w->emptied = true; /* empty, or not there */
         walk_on(b, q);

@@ -50,8 +50,6 @@
 #define AMQP_H_AGAIN "celeriac_again"
 /* Header of ours, a text: a copy of a job that was acknowledged early; its token (amqp_long.c). */
 #define AMQP_H_HELD "celeriac_held"
-/* Header of the producer: {"key": text, "window": seconds}. */
-#define AMQP_H_DEDUP "celeriac_dedup"
 
 struct amqp_outgoing {
     amqp_basic_properties_t properties;
@@ -88,19 +86,13 @@ struct amqp_facts {
     struct slice task;
     struct slice reply_to;
     struct slice correlation_id;
-    struct slice held;      /* AMQP_H_HELD */
-    int64_t retries;        /* header; 0 when absent */
-    int64_t lost;           /* header celeriac_lost (message.h) */
-    int64_t delivery_count; /* x-delivery-count of a quorum queue; 0 when absent */
-    int64_t sent_ms;        /* header celeriac_sent_ms; 0: another program's message */
-    int priority;           /* 0-255; 0 when absent */
-    bool again;             /* AMQP_H_AGAIN is true */
-    bool raw;               /* AMQP_RAW_TYPE */
-    bool died;              /* has x-death, at least one entry. The newest one says: */
-    int64_t death_count;
-    struct slice death_queue;
-    struct slice death_reason;       /* "expired", "rejected", "maxlen", "delivery_limit" */
-    const amqp_field_value_t *dedup; /* AMQP_H_DEDUP, of any kind; NULL when absent */
+    struct slice held;         /* AMQP_H_HELD */
+    int64_t retries;           /* header; 0 when absent */
+    int64_t delivery_count;    /* x-delivery-count of a quorum queue; 0 when absent */
+    int priority;              /* 0-255; 0 when absent */
+    bool again;                /* AMQP_H_AGAIN is true */
+    bool died;                 /* has x-death, at least one entry. The newest one says: */
+    struct slice death_reason; /* "expired", "rejected", "maxlen", "delivery_limit" */
 };
 void amqp_envelope_facts(struct amqp_facts *facts, const amqp_basic_properties_t *properties);
 

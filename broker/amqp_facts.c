@@ -1,6 +1,5 @@
 /* What the backend wants to know of a delivery. */
 #include "broker/amqp_envelope.h"
-#include "broker/message.h"
 
 static struct slice bytes_of(amqp_bytes_t bytes)
 {
@@ -34,8 +33,6 @@ static void read_death(struct amqp_facts *facts, const amqp_field_value_t *death
     newest = &deaths->value.array.entries[0];
     if (newest->kind != AMQP_FIELD_KIND_TABLE)
         return;
-    facts->death_count = integer_of(&newest->value.table, "count");
-    facts->death_queue = text_of(&newest->value.table, "queue");
     facts->death_reason = text_of(&newest->value.table, "reason");
 }
 
@@ -49,19 +46,10 @@ static void read_headers(struct amqp_facts *facts, const amqp_table_t *table)
     facts->id = text_of(table, "id");
     facts->task = text_of(table, "task");
     facts->retries = integer_of(table, "retries");
-    facts->lost = integer_of(table, MESSAGE_H_LOST);
-    facts->sent_ms = integer_of(table, MESSAGE_H_SENT_MS);
     facts->delivery_count = integer_of(table, "x-delivery-count");
     facts->again = is_true(amqp_table_get(table, AMQP_H_AGAIN));
     facts->held = text_of(table, AMQP_H_HELD);
-    facts->dedup = amqp_table_get(table, AMQP_H_DEDUP);
     read_death(facts, amqp_table_get(table, "x-death"));
-}
-
-static bool is_raw(const amqp_basic_properties_t *p)
-{
-    return p->_flags & AMQP_BASIC_CONTENT_TYPE_FLAG &&
-           slice_is(bytes_of(p->content_type), AMQP_RAW_TYPE);
 }
 
 void amqp_envelope_facts(struct amqp_facts *facts, const amqp_basic_properties_t *p)
@@ -75,5 +63,4 @@ void amqp_envelope_facts(struct amqp_facts *facts, const amqp_basic_properties_t
         facts->correlation_id = bytes_of(p->correlation_id);
     if (p->_flags & AMQP_BASIC_PRIORITY_FLAG)
         facts->priority = p->priority;
-    facts->raw = is_raw(p);
 }

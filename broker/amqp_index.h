@@ -7,9 +7,10 @@
  * Model: fed with every record of the results stream in log order. The first record of (task id,
  * retries) that ends a run (succeeded, failed, continues, dead) counts; later ones are duplicates
  * and change nothing but that counter. A first one that says that another job's success stands for
- * it (AMQP_RESULT_TWIN) ends its pair and is counted under duplicates, too. A REVIVED takes the dead one back: the pair may end once
- * more. Log time T is the greatest stamp so far; a pair is forgotten when T - T(its end) > window,
- * or earlier when there are more than `max` (the oldest first; counted as evicted).
+ * it (AMQP_RESULT_TWIN) ends its pair and is counted under duplicates, too. A REVIVED takes the
+ * dead one back: the pair may end once more. Log time T is the greatest stamp so far; a pair is
+ * forgotten when T - T(its end) > window, or earlier when there are more than `max` (the oldest
+ * first; counted as evicted).
  *
  * Invariants: all who read the same log from the same offset have equal counters. Memory is bounded
  * by max pairs. Nothing costs more than a few table lookups per record. Fork rule: none; one

@@ -14,12 +14,12 @@
  * throughput). kombu binds a destination with "#.<queue>", which also catches what is meant for a
  * queue "x.<queue>"; ours is 28 times "*." and the name, which matches nothing else.
  *
- * Model, the steps: for the round delays that a backoff is made of (AMQP_STEPS) a fanout exchange
- * and one queue "celeriac.delay.<ms>", exact to the millisecond. The message is published with the
- * destination's name as routing key; the queue dead-letters to the default exchange and keeps the
- * key, so it arrives there with one hop. The queues never expire: one that expires takes its
- * messages along, and publishing does not count as use. They are few, because the steps are fixed.
- * A delay takes a step when it is at most 50 ms or 2 % shorter than it.
+ * Model, the steps: for the round delays that a backoff is made of (steps_ms in the source) a
+ * fanout exchange and one queue "celeriac.delay.<ms>", exact to the millisecond. The message is
+ * published with the destination's name as routing key; the queue dead-letters to the default
+ * exchange and keeps the key, so it arrives there with one hop. The queues never expire: one that
+ * expires takes its messages along, and publishing does not count as use. They are few, because the
+ * steps are fixed. A delay takes a step when it is at most 50 ms or 2 % shorter than it.
  *
  * Both kinds are quorum queues with at-least-once dead-lettering where the server has them (3.10),
  * classic otherwise: those hand on without waiting for a confirmation.

@@ -6,12 +6,11 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 
-#define READ_SIZE  (128u << 10)
-#define READS      4   /* of one pump */
-#define MESSAGES   256 /* of one pump: a flood does not starve the caller */
-#define BODY_LIMIT ((uint64_t)256 << 20)
-#define KEEP_OUT   (4u << 20) /* memory of a larger backlog is given back */
-#define POOL_PAGE  8192
+#define READ_SIZE (128u << 10)
+#define READS     4          /* of one pump */
+#define MESSAGES  256        /* of one pump: a flood does not starve the caller */
+#define KEEP_OUT  (4u << 20) /* memory of a larger backlog is given back */
+#define POOL_PAGE 8192
 
 void link_break(struct amqp_link *l, const struct err *why)
 {
@@ -137,8 +136,7 @@ struct amqp_link *link_start(amqp_connection_state_t taken, int heartbeat_s, con
                             .events = events,
                             .clock = clock,
                             .log = log,
-                            .heartbeat_ms = (int64_t)heartbeat_s * 1000,
-                            .body_limit = BODY_LIMIT};
+                            .heartbeat_ms = (int64_t)heartbeat_s * 1000};
     snprintf(l->name, sizeof(l->name), "%s", name);
     init_amqp_pool(&l->pool, POOL_PAGE);
     l->sent_at_ms = l->read_at_ms = clock_mono_ms(clock);
@@ -194,11 +192,6 @@ void link_close(struct amqp_link *l)
     buf_release(&l->out);
     buf_release(&l->in);
     free(l);
-}
-
-void link_limit_body(struct amqp_link *l, uint64_t bytes)
-{
-    l->body_limit = bytes;
 }
 
 bool link_is_up(const struct amqp_link *l)

@@ -23,7 +23,8 @@
  * callbacks). When the connection ends, every call fails, then on_down is called once; the link is
  * then dead and can only be closed. Callbacks run inside link_pump only, never inside a function
  * that submits; they may submit, but neither pump nor close the link. One link_pump reads a bounded
- * number of messages; when more are there, link_deadline is now.
+ * number of messages; when more are there, link_deadline is now. A message over LINK_BODY_MAX ends
+ * the connection.
  *
  * Flow: link_backlog tells how many bytes wait. During connection.blocked (a memory or disk alarm)
  * the server reads nothing: bytes are kept and go out when it is lifted. A broker that stopped
@@ -53,6 +54,10 @@
 #include <stdint.h>
 
 struct amqp_link;
+
+/* RabbitMQ's own limit for max_message_size: it never has a longer one, so no message can end a
+ * connection again and again. What is too long for a job is buried by who reads it. */
+#define LINK_BODY_MAX ((uint64_t)512 << 20)
 
 /* A message that came: by basic.deliver, basic.get-ok or basic.return. */
 struct amqp_incoming {
@@ -108,9 +113,6 @@ struct amqp_link *link_start(amqp_connection_state_t taken, int heartbeat_s, con
 /* Closes at once: sends connection.close if it can without waiting, frees. No callback is called.
  * NULL is a no-op. */
 void link_close(struct amqp_link *l);
-
-/* The longest body that is accepted, 256 MiB when not set; a longer one ends the connection. */
-void link_limit_body(struct amqp_link *l, uint64_t bytes);
 
 bool link_is_up(const struct amqp_link *l);
 bool link_is_blocked(const struct amqp_link *l);

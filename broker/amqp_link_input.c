@@ -266,7 +266,7 @@ static void take_content(struct amqp_link *l, struct link_channel *ch,
 {
     struct err e;
     int status = piece->type == AMQP_FRAME_HEADER
-                     ? content_header(&ch->content, piece->payload, l->body_limit, &e)
+                     ? content_header(&ch->content, piece->payload, LINK_BODY_MAX, &e)
                      : content_body(&ch->content, piece->payload, &e);
 
     if (status < 0)

@@ -52,7 +52,6 @@ struct amqp_link {
     int64_t sent_at_ms;
     int64_t read_at_ms;
     uint32_t frame_max;
-    uint64_t body_limit;
     struct buf out;
     struct buf in;
     amqp_pool_t pool; /* of what is being called back */

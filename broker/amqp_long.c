@@ -86,8 +86,6 @@ void amqp_aside_down(struct amqp_broker *b)
             held_free(a->v[i]);
             continue;
         }
-        if (a->v[i]->state == HELD_LENT)
-            b->queues[a->v[i]->queue].leased++;
         a->v[kept++] = a->v[i];
     }
     a->len = kept;

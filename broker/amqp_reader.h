@@ -5,13 +5,12 @@
  * read a stream record by record. Model: a reader is one consumer on a channel of its own (refusals
  * close a channel, and a stream wants its own prefetch). It begins where it is told, hands every
  * record with its offset to on_record in log order, and goes on at the next offset after a
- * reconnect. Acknowledgements are only flow control: in multiples, and for the last part by a timer,
- * since a delivery that is never acknowledged ends in consumer_timeout.
- * Invariants: offsets grow; none is told twice; one that is skipped was truncated by the server.
- * A reader ends by itself only when it is refused. A stream that is missing (404) is declared and
- * read from its beginning.
- * Ownership: the owner's structure holds the reader; record bytes are borrowed. Fork rule: as
- * amqp_link.h.
+ * reconnect. Acknowledgements are only flow control: in multiples, and for the last part by a
+ * timer, since a delivery that is never acknowledged ends in consumer_timeout. Invariants: offsets
+ * grow; none is told twice; one that is skipped was truncated by the server. A reader ends by
+ * itself only when it is refused. A stream that is missing (404) is declared and read from its
+ * beginning. Ownership: the owner's structure holds the reader; record bytes are borrowed. Fork
+ * rule: as amqp_link.h.
  */
 #ifndef BROKER_AMQP_READER_H
 #define BROKER_AMQP_READER_H

@@ -46,7 +46,7 @@ struct amqp_key amqp_key_of(struct slice text);
 enum amqp_claim_kind {
     AMQP_CLAIM = 1,     /* key, prev, until_ms, id: I want to be the owner */
     AMQP_CLAIM_ALIVE,   /* this host lives. window_ms: the longest window that is in use, and prev:
-                           the   log time until which it is; 0 and 0: none of an hour or more */
+                           the log time until which it is; 0 and 0: none of an hour or more */
     AMQP_CLAIM_HELD,    /* as a claim: its owner says again that it owns since offset prev */
     AMQP_CLAIM_DONE,    /* as a claim, window_ms and doc: the owner since prev has succeeded */
     AMQP_CLAIM_KEEP,    /* as a claim, window_ms: the owner since prev keeps it for a retry of id */
@@ -61,7 +61,7 @@ struct amqp_claim_record {
     int64_t prev;      /* log offset of the owner's record that this one builds on, or
                           AMQP_RECORD_NONE */
     int64_t now_ms;    /* the publisher's stamp: amqp_ledger_stamp() */
-    uint64_t host;     /* random for each dispatcher that starts */
+    uint64_t host;     /* another one for each dispatcher that starts: amqp_claim.h */
     uint64_t nonce;    /* the publisher's own number for this record */
     struct amqp_key key;
     struct slice id;  /* task id */

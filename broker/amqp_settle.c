@@ -61,7 +61,6 @@ static void end_lease(struct amqp_broker *b, struct amqp_held *h, enum held_stat
 {
     amqp_claims_give_up(b, h);
     h->state = state;
-    b->queues[h->queue].leased--;
     b->lent -= !h->kept_aside;
 }
 
@@ -170,7 +169,6 @@ static void on_settled(struct amqp_broker *b, struct out_step *step, const struc
     if (why) {
         if (h) {
             h->state = HELD_LENT;
-            b->queues[h->queue].leased++;
             b->lent += !h->kept_aside;
         }
         event_queue_fail(&b->events, step->tag, why);

@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The exchange on which processes ask each other (amqp_query.h). */
 /* Segments are what a stream forgets: an eighth of what it keeps is lost early at most. */
 #define STREAM_SEGMENT_BYTES (32 * 1024 * 1024)
 
@@ -71,7 +70,8 @@ static size_t find_granted(const struct amqp_topology *t, const struct topology_
 
     wish_key(&key, wish);
     one = buf_slice(&key);
-    for (size_t i = 0; i < all.len && at == SIZE_MAX; i += strlen(all.ptr + i) + 1) {
+    /* Out of memory it is wished again. */
+    for (size_t i = 0; !key.failed && i < all.len && at == SIZE_MAX; i += strlen(all.ptr + i) + 1) {
         if (strcmp(all.ptr + i, one.ptr) == 0)
             at = i;
     }
@@ -96,6 +96,8 @@ void topology_forget(struct amqp_topology *t, enum topology_kind kind, struct sl
     buf_add(&rest, all.ptr, at);
     at += strlen(all.ptr + at) + 1;
     buf_add(&rest, all.ptr + at, all.len - at);
+    if (rest.failed) /* then all of it is forgotten */
+        buf_release(&rest);
     buf_release(&t->granted);
     t->granted = rest;
 }
@@ -253,7 +255,6 @@ static void finish_job(struct amqp_topology *t, const struct err *why)
     t->jobs = job->next;
     if (!why)
         wish_key(&t->granted, &job->wish);
-    t->running = false;
     if (job->done)
         job->done(t->owner, job->number, why);
     free(job);

@@ -7,7 +7,8 @@
  * one that is there is used as it is, whatever its type; only 404 leads to a declaration. An
  * exchange or queue that exists with other arguments (406) or belongs to another connection (405)
  * is adopted too. What was granted is remembered for the life of the connection; the server closes
- * the channel at every refusal, so the owner opens it again and tells us (topology_channel_open).
+ * the channel at every refusal, which the owner tells us (topology_channel_closed): it is opened
+ * again and the step is judged by the refusal.
  * Invariant: granted in the order wished. Ownership: names are copied. Fork rule: as amqp_link.h.
  */
 #ifndef BROKER_AMQP_TOPOLOGY_H
@@ -50,7 +51,6 @@ struct amqp_topology {
     void *owner;
     struct buf granted;        /* "<kind>:<number>:<name>\0" each */
     struct topology_job *jobs; /* owned; the first one is under way */
-    bool running;
 };
 
 void topology_init(struct amqp_topology *t, int channel, void *owner);

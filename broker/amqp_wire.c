@@ -129,6 +129,8 @@ int64_t wire_deadline(const struct amqp_wire *w)
 {
     if (!w->wanted || w->dial)
         return CLOCK_NEVER;
+    if (w->broken)
+        return 0; /* to be closed, and dialed again */
     return w->link ? link_deadline(w->link) : w->retry_at_ms;
 }
 

@@ -232,6 +232,16 @@ static void totals_outlive_their_stream(void **state)
     assert_int_equal(total(p, "failed"), 2);
 }
 
+/* Also when whoever found that it has to go had nothing else to do. */
+static void a_dropped_connection_is_closed_at_once(void **state)
+{
+    struct peer *p = peer_open(*state, "w", 1);
+
+    env_pass(*state, 300);
+    break_reading(p);
+    assert_true(broker_deadline(p->b) <= clock_mono_ms(p->env->clock));
+}
+
 /* --- messages on their way out --- */
 
 /* One comes back because its queue is gone, while the next waits for a queue that it may not have:
@@ -262,6 +272,7 @@ int main(void)
         CASE_EARLY(its_copies_end_behind_the_job),
         CASE(what_is_looked_up_is_not_stuck),
         CASE(totals_outlive_their_stream),
+        CASE(a_dropped_connection_is_closed_at_once),
         CASE(a_refused_queue_is_not_anothers),
     };
 

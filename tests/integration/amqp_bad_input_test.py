@@ -158,6 +158,7 @@ class Bad(unittest.TestCase):
         worker.start(ready=False)
         # Which of its queues it is refused first is the server's choice.
         wait_until(lambda: "ACCESS_REFUSED - access to" in worker.log(), "the worker to say so")
+        self.refused(url, "ACCESS_REFUSED", "celery", words=("queue", "peek", "celery"))
         self.assertEqual(totals(self.url)["waiting"], 1)
 
     def test_queues_of_other_types_are_used(self):
@@ -177,6 +178,7 @@ class Bad(unittest.TestCase):
         wait_until(lambda: "RESOURCE_LOCKED" in worker.log() or worker.process.poll() is not None, "the worker to say so")
         self.assertIn("RESOURCE_LOCKED", worker.log())
         self.assertIn("celery", worker.log())
+        self.refused(self.url, "RESOURCE_LOCKED", "celery", words=("queue", "peek", "celery"))
         other.sock.close()
 
     def test_headers_that_cannot_be_read(self):

@@ -192,11 +192,23 @@ static void an_unknown_frame_is_skipped(void **state)
     peer_close(&p);
 }
 
+static void a_body_may_be_as_long_as_the_server_has_one(void **state)
+{
+    struct peer p;
+
+    (void)state;
+    peer_open(&p);
+    peer_deliver(&p, 1);
+    peer_header(&p, LINK_BODY_MAX, "\0\0", 2);
+    peer_turn(&p);
+    assert_true(link_is_up(p.seen.link));
+    peer_close(&p);
+}
+
 static void too_long(struct peer *p)
 {
-    link_limit_body(p->seen.link, 1000);
     peer_deliver(p, 1);
-    peer_header(p, 1001, "\0\0", 2);
+    peer_header(p, LINK_BODY_MAX + 1, "\0\0", 2);
 }
 
 static void far_too_long(struct peer *p)
@@ -294,7 +306,7 @@ static void what_is_not_amqp_ends_the_link(void **state)
         void (*say)(struct peer *p);
         const char *piece;
     } rows[] = {
-        {too_long, "1001 bytes, more than the limit of 1000"},
+        {too_long, "536870913 bytes, more than the limit of 536870912"},
         {far_too_long, "more than the limit"},
         {more_than_announced, "out of turn"},
         {header_alone, "out of turn"},
@@ -620,6 +632,7 @@ int main(void)
         cmocka_unit_test(frames_come_byte_by_byte),
         cmocka_unit_test(one_pump_hands_out_a_bounded_number),
         cmocka_unit_test(an_unknown_frame_is_skipped),
+        cmocka_unit_test(a_body_may_be_as_long_as_the_server_has_one),
         cmocka_unit_test(what_is_not_amqp_ends_the_link),
         cmocka_unit_test(headers_that_nest_or_lie_are_marked),
         cmocka_unit_test(questions_of_the_server_are_answered),
