@@ -127,16 +127,20 @@ static int read_envelope(const struct sending *s, size_t header_max)
 static int copy_header(const struct sending *s, const char *name)
 {
     amqp_table_t headers;
+    const amqp_field_value_t *value;
     struct slice text;
+    int64_t number;
 
-    if (read_object(s, "headers", &headers) < 0 ||
-        !amqp_value_text(amqp_table_get(&headers, name), &text) || text.len > ID_MAX)
+    if (read_object(s, "headers", &headers) < 0)
         return 0;
-    return amqp_table_set(&s->out->properties.headers, name, amqp_value_of_text(text), s->pool,
-                          s->e);
+    value = amqp_table_get(&headers, name);
+    if (!amqp_value_integer(value, &number) &&
+        (!amqp_value_text(value, &text) || text.len > ID_MAX))
+        return 0;
+    return amqp_table_set(&s->out->properties.headers, name, *value, s->pool, s->e);
 }
 
-/* As it is, with the two headers that name the job where they could be read. */
+/* As it is, with the headers that tell which run of which job it is, where they could be read. */
 static int carry(struct sending *s, struct slice envelope)
 {
     amqp_basic_properties_t *p = &s->out->properties;
@@ -147,7 +151,9 @@ static int carry(struct sending *s, struct slice envelope)
     p->content_type = amqp_cstring_bytes(AMQP_RAW_TYPE);
     p->delivery_mode = 2;
     s->e = NULL;
-    return copy_header(s, "id") < 0 || copy_header(s, "task") < 0 ? -1 : 0;
+    return copy_header(s, "id") < 0 || copy_header(s, "task") < 0 || copy_header(s, "retries") < 0
+               ? -1
+               : 0;
 }
 
 int amqp_envelope_to_message(struct amqp_outgoing *out, struct slice envelope, size_t header_max,

@@ -536,8 +536,10 @@ static void facts_of_a_raw_one(void **state)
     struct fixture *f = *state;
     struct amqp_facts facts;
 
-    assert_carried(f, "{\"headers\": {\"id\": \"i\", \"task\": \"t\"}}", "\"body\"");
+    assert_carried(f, "{\"headers\": {\"id\": \"i\", \"task\": \"t\", \"retries\": 2}}",
+                   "\"body\"");
     amqp_envelope_facts(&facts, f->in.properties);
+    assert_int_equal(facts.retries, 2); /* else a retry would be taken for the first attempt */
     assert_property(facts.id, "i");
     assert_property(facts.task, "t");
 }
