@@ -68,9 +68,13 @@ static void tell(struct amqp_broker *b, struct claim_ask *ask, unsigned flags, s
     free_ask(ask);
 }
 
-static void win(struct amqp_broker *b, struct claim_ask *ask)
+static void win(struct amqp_broker *b, struct claim_ask *ask, int64_t fence)
 {
-    tell(b, ask, BROKER_WON, slice_make(NULL, 0), slice_make(NULL, 0));
+    struct broker_event event = {
+        .kind = BROKER_CLAIMED, .flags = BROKER_WON, .tag = ask->tag, .fence = (uint64_t)fence};
+
+    event_queue_push(&b->events, &event);
+    free_ask(ask);
 }
 
 static void put_off(struct amqp_broker *b, struct claim_ask *ask, struct slice holder)
@@ -90,10 +94,10 @@ static void fail(struct amqp_broker *b, struct claim_ask *ask, const struct err 
     free_ask(ask);
 }
 
-void asks_win(struct amqp_broker *b, struct ask_list *list)
+void asks_win(struct amqp_broker *b, struct ask_list *list, int64_t fence)
 {
     FAULT_POINT("amqp.after-claim"); /* CRASH: the first of those in amqp_claim.h */
-    win(b, pop(list));
+    win(b, pop(list), fence);
 }
 
 void asks_refuse(struct amqp_broker *b, struct ask_list *list)
@@ -118,7 +122,7 @@ static void on_document(struct amqp_broker *b, void *context, const struct slice
     else if (!doc)
         free_ask(ask);
     else if (!doc->ptr && ask->again)
-        win(b, ask); /* its document was lost, so it runs again */
+        win(b, ask, ask->fence); /* its document was lost, so it runs again */
     else
         tell(b, ask, BROKER_DUPLICATE | (ask->again ? BROKER_REDELIVERED : 0), ask->first, *doc);
 }
@@ -144,6 +148,7 @@ static void repeat(struct amqp_broker *b, struct claim_ask *ask, const struct am
                    const struct amqp_ledger_view *seen)
 {
     ask->again = (h->redelivered || h->suspicious) && slice_eq(seen->id, ask->id);
+    ask->fence = seen->offset;
     if (seen->doc.ptr)
         tell(b, ask, BROKER_DUPLICATE | (ask->again ? BROKER_REDELIVERED : 0), seen->id, seen->doc);
     else
@@ -205,7 +210,7 @@ static void decide(struct amqp_broker *b, struct claim_ask *ask)
     else if (o->state != OWNED_HELD)
         asks_add(&o->asks, ask);
     else if (o->held == h)
-        win(b, ask);
+        win(b, ask, o->fence);
     else
         put_off(b, ask, o->id);
 }

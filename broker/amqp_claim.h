@@ -52,6 +52,7 @@ struct claim_ask {
     struct broker_receipt receipt;
     struct amqp_key key;
     bool again;         /* done by its own id: what followed may not have been sent */
+    int64_t fence;      /* likewise: offset of the record that says so */
     struct slice first; /* likewise: the id that succeeded; owned */
     struct slice id;    /* behind the structure */
 };
@@ -75,7 +76,7 @@ struct amqp_owned {
     enum owned_state state;
     struct amqp_key key;
     uint64_t nonce;        /* asked and ending: of the record that is under way */
-    int64_t fence;         /* offset of the claim that won */
+    int64_t fence;         /* offset of the claim that won: the fence number of the run */
     int64_t said_at_ms;    /* monotonic; held: when it was claimed or said again */
     struct out_step *step; /* ending: what it holds back; NULL: nothing. Owned */
     struct ask_list asks;  /* wait for what becomes of it. Owned */
@@ -124,8 +125,8 @@ struct amqp_claims {
 void asks_add(struct ask_list *list, struct claim_ask *ask);
 /* Looks again at every one of them; taken. */
 void asks_decide(struct amqp_broker *b, struct ask_list *list);
-/* Tells the first one and takes it off. */
-void asks_win(struct amqp_broker *b, struct ask_list *list);
+/* Each tells the first one and takes it off. */
+void asks_win(struct amqp_broker *b, struct ask_list *list, int64_t fence);
 void asks_refuse(struct amqp_broker *b, struct ask_list *list);
 void asks_fail(struct amqp_broker *b, struct ask_list *list, const struct err *why);
 void asks_free(struct ask_list *list);

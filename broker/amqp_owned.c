@@ -272,7 +272,7 @@ static void on_won(struct amqp_broker *b, struct amqp_owned *o, int64_t fence)
     o->fence = fence;
     if (h) {
         give_to(b, o, h);
-        asks_win(b, &asks);
+        asks_win(b, &asks, fence);
     } else {
         give_up(b, o);
         asks_refuse(b, &asks);

@@ -301,7 +301,9 @@ struct broker_event {
     enum broker_event_kind kind;
     unsigned flags;
     uint64_t tag;
-    uint64_t fence; /* of a delivery: grows with every delivery of this broker */
+    uint64_t fence; /* of a delivery: grows with every delivery of this broker. Of CLAIMED with
+                       BROKER_WON: grows with everybody who comes to hold that key, and takes the
+                       place of the delivery's; 0: that one does it */
     struct broker_receipt receipt;
     struct slice queue;
     struct slice data;

@@ -143,7 +143,8 @@ struct celeriac_call {
     double soft_limit_s; /* 0: none */
     double hard_limit_s; /* 0: none */
     int64_t deadline_ms; /* wall clock, milliseconds since 1970, of the hard limit; 0: none */
-    uint64_t fence;      /* grows with every delivery in the broker: compare-and-set with it */
+    uint64_t fence;      /* grows with every delivery in the broker: compare-and-set with it (over
+                            RabbitMQ only of jobs with a dedup key: docs/guarantees.md) */
 };
 
 /* One row: a task's name, its parameters and its options. */

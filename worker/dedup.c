@@ -186,6 +186,8 @@ static void on_claimed(struct dispatcher *d, struct job *job, const struct broke
         settle_hand_back(d, job, &d->jobs.claiming, 0);
     } else if (event->flags & BROKER_WON) {
         job->key.won = true;
+        if (event->fence)
+            job->fence = event->fence;
         /* CRASH: the first of the two above. */
         FAULT_POINT("dispatcher.after-claim");
         delivery_admit(d, job, &d->jobs.claiming);

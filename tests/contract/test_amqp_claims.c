@@ -98,6 +98,33 @@ static struct seen put_and_take(struct peer *p, const char *envelope)
 
 /* --- cases --- */
 
+static uint64_t fence_of(struct peer *p, const struct seen *job, const char *id)
+{
+    struct seen s = peer_expect(p, BROKER_CLAIMED, submit(p, job, id));
+
+    assert_int_equal(s.flags, BROKER_WON);
+    seen_free(&s);
+    return s.fence;
+}
+
+/* The place of its claim in the ledger: whoever holds the key later has a greater one, whichever
+ * dispatcher it is and whatever its clock says. */
+static void a_claims_fence_is_its_offset(void **state)
+{
+    struct peer *a = peer_open(*state, "a", 1), *b;
+    struct seen job = put_and_take(a, "1"), again;
+    uint64_t first = fence_of(a, &job, "first");
+
+    assert_in_range(first, 1, 1000);
+    assert_int_equal(fence_of(a, &job, "first"), first);
+    peer_close(a, true);
+    b = peer_open(*state, "b", 1);
+    again = take(b);
+    assert_in_range(fence_of(b, &again, "first"), first + 1, 1000);
+    seen_free(&job);
+    seen_free(&again);
+}
+
 /* Its record is under way and comes twice, or its decision comes with the next connection. */
 static void a_claim_outlives_its_connections(void **state)
 {
@@ -240,9 +267,9 @@ static void a_finish_that_comes_too_late_is_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        CASE(a_claim_outlives_its_connections),        CASE(a_lost_lease_gives_the_key_back),
-        CASE(a_deleted_ledger_is_made_again),          CASE(a_robbed_holder_is_refused),
-        CASE(a_finish_that_comes_too_late_is_refused),
+        CASE(a_claims_fence_is_its_offset),    CASE(a_claim_outlives_its_connections),
+        CASE(a_lost_lease_gives_the_key_back), CASE(a_deleted_ledger_is_made_again),
+        CASE(a_robbed_holder_is_refused),      CASE(a_finish_that_comes_too_late_is_refused),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -70,6 +70,18 @@ class DedupTest(unittest.TestCase):
         self.assertEqual(self.runs(), ["a"])
         self.end(published=4, succeeded=4, duplicates=3, delayed=0)
 
+    def test_the_fence_grows_over_the_runs_of_a_key(self):
+        fences = []
+        for name in ("old", "young"):
+            self.worker("-A", str(MODULE.with_name("probe.so")), "-c", "1", "-n", f"{name}@here", "-Q", name)
+        for name in ("young", "old"):  # the process that began first has the later run
+            job = call(self.url, "probe.inspect", 1, dedup="k", window=0.1, queue=name)
+            fences.append(self.done(job)["result"]["fence"])
+            time.sleep(0.2)
+        self.assertLess(fences[0], fences[1])
+        if KIND == "amqp":  # an offset of the ledger
+            self.assertLess(fences[1], 1000)
+
     def test_other_keys_run(self):
         self.worker("-c", "2")
         ids = [self.work("a", dedup=f"k{n}") for n in range(3)] + [self.work("a")]
