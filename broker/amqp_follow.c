@@ -17,24 +17,27 @@
 
 /* --- who is who --- */
 
-#define NODE_BITS   20
-#define CHANCE_BITS 12
+/* Half a turn of the generations, which count milliseconds as a rule, is nine hours: much longer
+ * than the lease after which a predecessor is thought lost in any case. */
+#define NODE_BITS       32
+#define GENERATION_BITS 26
+#define CHANCE_BITS     6
+#define GENERATIONS     ((uint64_t)1 << GENERATION_BITS)
 
-/* Node, generation (modulo 2^32), chance. */
+/* Node, generation (modulo GENERATIONS), chance. */
 static uint64_t make_host(struct amqp_broker *b, uint64_t generation)
 {
     uint64_t node = XXH3_64bits(b->node, strlen(b->node)) >> (64 - NODE_BITS);
     uint64_t chance = uuid_random(&b->random) >> (64 - CHANCE_BITS);
 
-    return node << (64 - NODE_BITS) | (generation & UINT32_MAX) << CHANCE_BITS | chance;
+    return node << (64 - NODE_BITS) | generation % GENERATIONS << CHANCE_BITS | chance;
 }
 
 bool follow_is_predecessor(const struct amqp_claims *c, uint64_t host)
 {
-    uint32_t own = (uint32_t)(c->host >> CHANCE_BITS), other = (uint32_t)(host >> CHANCE_BITS);
+    uint64_t ahead = ((c->host >> CHANCE_BITS) - (host >> CHANCE_BITS)) % GENERATIONS;
 
-    return (c->host ^ host) >> (64 - NODE_BITS) == 0 && own != other &&
-           own - other <= UINT32_MAX / 2;
+    return (c->host ^ host) >> (64 - NODE_BITS) == 0 && ahead != 0 && ahead < GENERATIONS / 2;
 }
 
 /* --- writing --- */

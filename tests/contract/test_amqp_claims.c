@@ -4,7 +4,9 @@
 #include "broker/amqp_claim.h"
 #include "tests/support/rabbitmq_server.h"
 
+#include <stdio.h>
 #include <string.h>
+#include <xxhash.h>
 
 #define WINDOW_MS 60000
 #define ROBBER    77
@@ -94,6 +96,28 @@ static struct seen put_and_take(struct peer *p, const char *envelope)
 {
     put(p, "celery", envelope);
     return take(p);
+}
+
+#define NAMES 8192
+
+/* Two names of nodes whose hashes have the first 20 bits in common. */
+static void find_alike(char one[16], char other[16])
+{
+    uint32_t *prints = calloc(NAMES, sizeof(*prints));
+
+    assert_non_null(prints);
+    for (int i = 0; i < NAMES; i++) {
+        snprintf(other, 16, "w%d", i);
+        prints[i] = (uint32_t)(XXH3_64bits(other, strlen(other)) >> 44);
+        for (int j = 0; j < i; j++) {
+            if (prints[i] != prints[j])
+                continue;
+            snprintf(one, 16, "w%d", j);
+            free(prints);
+            return;
+        }
+    }
+    fail();
 }
 
 /* --- cases --- */
@@ -221,6 +245,25 @@ static void rob(struct peer *p)
     }
 }
 
+/* Of a hundred nodes two have such names now and then: one is not taken for an earlier self of the
+ * other, whose keys are free. */
+static void nodes_with_like_names_are_told_apart(void **state)
+{
+    char names[2][16];
+    struct peer *a, *b;
+    struct seen job, other;
+
+    find_alike(names[0], names[1]);
+    a = peer_open(*state, names[0], 1);
+    job = put_and_take(a, "1");
+    claims(a, &job, "first", BROKER_WON, NULL);
+    b = peer_open(*state, names[1], 2);
+    other = put_and_take(b, "2");
+    claims(b, &other, "second", 0, "first");
+    seen_free(&job);
+    seen_free(&other);
+}
+
 /* It hears so, its end does not count, and its message is handed out anew; the robber says nothing
  * more, so that the key comes back. */
 static void a_robbed_holder_is_refused(void **state)
@@ -267,9 +310,10 @@ static void a_finish_that_comes_too_late_is_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        CASE(a_claims_fence_is_its_offset),    CASE(a_claim_outlives_its_connections),
-        CASE(a_lost_lease_gives_the_key_back), CASE(a_deleted_ledger_is_made_again),
-        CASE(a_robbed_holder_is_refused),      CASE(a_finish_that_comes_too_late_is_refused),
+        CASE(nodes_with_like_names_are_told_apart),    CASE(a_claims_fence_is_its_offset),
+        CASE(a_claim_outlives_its_connections),        CASE(a_lost_lease_gives_the_key_back),
+        CASE(a_deleted_ledger_is_made_again),          CASE(a_robbed_holder_is_refused),
+        CASE(a_finish_that_comes_too_late_is_refused),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
