@@ -67,23 +67,38 @@ static int wait_for_lock(void *unused, int tries)
     return 1;
 }
 
-/* The path and its options: "q.db?synchronous=FULL". */
+/* "synchronous=FULL"; a misspelt name must not become a part of the file's. */
+static int read_option(struct sqlite_broker *b, const char *option, const char *masked,
+                       struct err *e)
+{
+    static const char known[] = "synchronous=";
+    const char *level = option + sizeof(known) - 1;
+
+    if (strncmp(option, known, sizeof(known) - 1) != 0)
+        return err_set(e, ERR_USAGE,
+                       "'%s': the parameter '%.*s' is not known; known is synchronous", masked,
+                       (int)strcspn(option, "="), option);
+    b->full_sync = strcasecmp(level, "FULL") == 0;
+    if (!b->full_sync && strcasecmp(level, "NORMAL") != 0)
+        return err_set(e, ERR_USAGE, "'%s': synchronous is NORMAL or FULL, not '%s'", masked,
+                       level);
+    return 0;
+}
+
+/* The path and its option: "q.db?synchronous=FULL". */
 static int read_path(struct sqlite_broker *b, const struct uri *uri, struct err *e)
 {
-    static const char option[] = "?synchronous=";
     char *mark;
-    const char *level;
+    size_t name_len;
 
     b->path = strdup(uri->path ? uri->path : "");
     if (!b->path)
         return err_nomem(e);
-    mark = strstr(b->path, option);
-    if (mark) {
-        level = mark + sizeof(option) - 1;
-        b->full_sync = strcasecmp(level, "FULL") == 0;
-        if (!b->full_sync && strcasecmp(level, "NORMAL") != 0)
-            return err_set(e, ERR_USAGE, "'%s': synchronous is NORMAL or FULL, not '%s'",
-                           uri->masked, level);
+    mark = strrchr(b->path, '?');
+    name_len = mark ? strspn(mark + 1, "abcdefghijklmnopqrstuvwxyz_") : 0;
+    if (name_len && mark[1 + name_len] == '=') {
+        if (read_option(b, mark + 1, uri->masked, e) != 0)
+            return -1;
         *mark = '\0';
     }
     if (!*b->path || strcmp(b->path, ":memory:") == 0)

@@ -60,6 +60,13 @@ int cli_open_for_replies(struct session *s, const struct command_context *ctx,
     return open_session(s, ctx, v, false, true);
 }
 
+int cli_check_results(const struct command_context *ctx, const struct session *s)
+{
+    if (broker_caps(s->broker) & BROKER_CAP_RESULTS)
+        return EXITCODE_OK;
+    return command_usage(ctx, "--wait would never end: the result backend stores no results");
+}
+
 json_t *cli_ask(struct session *s, enum broker_question question, const char *queue,
                 const char *handle, int64_t limit, struct err *e)
 {

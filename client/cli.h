@@ -25,6 +25,9 @@ int cli_open(struct session *s, const struct command_context *ctx, const struct 
 int cli_open_for_replies(struct session *s, const struct command_context *ctx,
                          const struct opt_values *v);
 
+/* EXITCODE_OK, or a usage error where no result is ever stored: waiting would not end. */
+int cli_check_results(const struct command_context *ctx, const struct session *s);
+
 /* session_ask with the answer parsed: a new reference, or NULL with e. */
 json_t *cli_ask(struct session *s, enum broker_question question, const char *queue,
                 const char *handle, int64_t limit, struct err *e);

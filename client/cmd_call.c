@@ -267,7 +267,10 @@ static int call_with(struct command_context *ctx, const struct opt_values *v, co
     status = opt_text(v, "wait") ? cli_open_for_replies(&s, ctx, v) : cli_open(&s, ctx, v, false);
     if (status != EXITCODE_OK)
         return status;
-    status = bulk ? bulk_send(&s, ctx, object) : send_one(&s, ctx, v, object);
+    if (opt_text(v, "wait"))
+        status = cli_check_results(ctx, &s);
+    if (status == EXITCODE_OK)
+        status = bulk ? bulk_send(&s, ctx, object) : send_one(&s, ctx, v, object);
     session_close(&s);
     return status;
 }

@@ -221,7 +221,10 @@ static int look_up_ids(struct command_context *ctx, const struct opt_values *v,
     if (status != EXITCODE_OK)
         return status;
     l.documents = calloc(n, sizeof(*l.documents));
-    status = l.documents ? look_up(&s, &l, v) : command_nomem(ctx);
+    if (opt_text(v, "wait"))
+        status = cli_check_results(ctx, &s);
+    if (status == EXITCODE_OK)
+        status = l.documents ? look_up(&s, &l, v) : command_nomem(ctx);
     for (size_t i = 0; l.documents && i < n; i++)
         free(l.documents[i]);
     free(l.documents);

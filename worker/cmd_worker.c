@@ -4,6 +4,7 @@
 #include "worker/supervisor.h"
 
 #include <errno.h>
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -142,6 +143,17 @@ static void node_name(const char *given, char *to, size_t size)
     expand(whole, host, to, size);
 }
 
+/* It stands in every result, which is JSON. */
+static int check_node(const char *node, struct err *e)
+{
+    json_t *text = json_string(node);
+
+    json_decref(text);
+    return text ? 0
+                : err_set(e, ERR_USAGE,
+                          "the worker's name is not UTF-8 text: give another by --hostname");
+}
+
 /* The dispatcher would say so later, but a person wants to know now. */
 static int check_modules(const struct worker_config *w, struct err *e)
 {
@@ -210,7 +222,7 @@ static int run_worker(struct command_context *ctx, const struct opt_values *v, i
     node_name(opt_text(v, "hostname"), node, sizeof(node));
     w.queues = opt_list(v, "queues", &w.queues_len);
     w.modules = opt_list(v, "app", &w.modules_len);
-    if (check_source(&w, &e) < 0 || check_modules(&w, &e) < 0)
+    if (check_node(node, &e) < 0 || check_source(&w, &e) < 0 || check_modules(&w, &e) < 0)
         return command_fail(ctx, &e);
     return supervisor_run(&w);
 }

@@ -79,6 +79,7 @@ class Usage(Case):
         self.refused(2, r"unknown command 'xyzzy'; see 'celeriac --help'", "xyzzy")
         self.refused(2, r"unknown option --brokr; did you mean --broker\?", "--brokr", "x", "status", broker=False)
         self.refused(2, r"--queues names no queue", "worker", "-Q", "")
+        self.refused(2, r"the worker's name is not UTF-8 text", "worker", "-n", b"\xe9")
         self.refused(2, r"unknown option --coutdown; did you mean --countdown\?", "call", "t", "--coutdown", "1")
         self.refused(2, r"unknown option -z", "status", "-z")
         self.refused(2, r"--args needs an argument: JSON", "call", "t", "--args")
@@ -420,6 +421,12 @@ class SqliteFaults(Case):
                                      "30"), "3\n")
         self.assertEqual(run("-b", self.url, "result", "i").returncode, 4)
         self.assertEqual(run("-b", self.url, "--result-backend", "disabled://", "result", "i").returncode, 4)
+
+    def test_results_nowhere(self):
+        nowhere = ("--result-backend", "disabled://")
+        self.refused(2, r"--wait would never end: the result backend stores no", "call", "t", "--wait", "0", *nowhere)
+        self.refused(2, r"--wait would never end", "result", "some-id", "--wait", "0", *nowhere)
+        self.assertEqual(self.totals()["published"], 0)
 
     def test_bad_result_backend(self):
         self.refused(2, r"bogus", "--result-backend", "bogus:x", "status")

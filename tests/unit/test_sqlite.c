@@ -73,6 +73,8 @@ static void test_options(void **state)
 
     snprintf(url, sizeof(url), "%s?synchronous=sometimes", f->url);
     refuse(url, ERR_USAGE, "NORMAL or FULL");
+    snprintf(url, sizeof(url), "%s?synchronus=FULL", f->url);
+    refuse(url, ERR_USAGE, "the parameter 'synchronus' is not known; known is synchronous");
     snprintf(url, sizeof(url), "%s?synchronous=FULL", f->url);
     b = fixture_try_open(url, "n", 1, NULL, &e);
     assert_non_null(b);
