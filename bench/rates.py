@@ -13,9 +13,9 @@ def enqueue(load, kind):
     jobs, singles = load.args.jobs, max(1, load.args.jobs // 20)
     limit = load.limit(kind, "push", jobs, batch=256).get("limit_push")
     with load.brokers.fresh(kind) as broker:
-        yield Value("enqueue_bulk", "jobs/s", jobs / load.enqueue(broker.url, jobs), limit, by="call -", size=load.size, jobs=jobs)
         server = broker.cpu_s()
-        wire = broker.wire_bytes()
+        yield Value("enqueue_bulk", "jobs/s", jobs / load.enqueue(broker.url, jobs), limit, by="call -", size=load.size, jobs=jobs)
+        server, wire = broker.cpu_s() - server, broker.wire_bytes()
         if server:
             yield Value("enqueue_server_cpu", "us/job", server / jobs * 1e6, digits=2)
         if wire:

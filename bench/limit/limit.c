@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define REPEAT_MAX  100
@@ -43,6 +44,27 @@ void limit_id(char id[LIMIT_ID_SIZE], int64_t n)
 double limit_rate(int64_t n, int64_t since_ns)
 {
     return (double)n * 1e9 / (double)(clock_nano() - since_ns);
+}
+
+pid_t limit_spawn(void (*body)(const struct limit_run *), const struct limit_run *run)
+{
+    pid_t pid = fork();
+
+    if (pid < 0)
+        limit_die("fork failed");
+    if (pid == 0) {
+        body(run);
+        _exit(0);
+    }
+    return pid;
+}
+
+void limit_join(pid_t pid)
+{
+    int status;
+
+    if (waitpid(pid, &status, 0) != pid || status != 0)
+        limit_die("a child failed");
 }
 
 static int by_value(const void *a, const void *b)

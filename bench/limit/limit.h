@@ -17,6 +17,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #define LIMIT_BATCH_MAX 256
 #define LIMIT_ID_SIZE   37
@@ -56,6 +57,11 @@ struct limit_program {
 };
 
 int limit_main(const struct limit_program *program, int argc, char **argv);
+
+/* Runs body in a child, as a producer or a worker would be a process of its own; and waits until it
+ * has done so. */
+pid_t limit_spawn(void (*body)(const struct limit_run *), const struct limit_run *run);
+void limit_join(pid_t pid);
 
 /* Says why on stderr and ends the process. */
 void limit_die(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));

@@ -19,8 +19,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #define QUEUE      "celery"
 #define UNACKED    "unacked"
@@ -522,28 +520,6 @@ static void run_drain(const struct limit_run *run, double *values)
 
 /* --- the whole cycle --- */
 
-/* Runs it in a child, as a producer or a worker would be a process of its own. */
-static pid_t spawn(void (*body)(const struct limit_run *), const struct limit_run *run)
-{
-    pid_t pid = fork();
-
-    if (pid < 0)
-        limit_die("fork failed");
-    if (pid == 0) {
-        body(run);
-        _exit(0);
-    }
-    return pid;
-}
-
-static void join(pid_t pid)
-{
-    int status;
-
-    if (waitpid(pid, &status, 0) != pid || status != 0)
-        limit_die("a child failed");
-}
-
 static void produce(const struct limit_run *run)
 {
     struct limit_run pushing = *run;
@@ -563,10 +539,10 @@ static void run_cycle(const struct limit_run *run, double *values)
     redisFree(empty_server(run->url));
     open_link(&l, run);
     at = clock_nano();
-    producer = spawn(produce, run);
+    producer = limit_spawn(produce, run);
     drain(&l);
     values[0] = limit_rate(run->jobs, at);
-    join(producer);
+    limit_join(producer);
     check_drained(&l);
 }
 
@@ -608,14 +584,14 @@ static void run_round_trip(const struct limit_run *run, double *values)
         limit_die("out of memory");
     redisAppendCommand(results, "PSUBSCRIBE " META "*");
     skip(results, 1);
-    worker = spawn(serve, run);
+    worker = limit_spawn(serve, run);
     for (int64_t i = 0; i < run->trips; i++) {
         int64_t at = clock_nano();
 
         trip(c, results, run);
         us[i] = (double)(clock_nano() - at) / 1e3;
     }
-    join(worker);
+    limit_join(worker);
     limit_percentiles(us, (size_t)run->trips, values);
     free(us);
     redisFree(results);
