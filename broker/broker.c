@@ -10,6 +10,7 @@
 #define DEFAULT_MESSAGE_MAX       (256ll * 1024 * 1024)
 #define QUEUE_NAME_MAX            255 /* the longest that AMQP can name */
 #define TOKEN_MAX                 64
+#define BATCH_NAME_MAX            40
 
 /* One row per scheme. open NULL: known, and refused with the reason. A row may say that it keeps
  * the results of another URL itself (same server, other database); without it only an equal URL
@@ -257,6 +258,9 @@ static int check_message(const struct broker *b, const struct broker_message *m,
     if (m->token.len > TOKEN_MAX)
         return err_set(e, ERR_USAGE, "token of %zu bytes is longer than %d", m->token.len,
                        TOKEN_MAX);
+    if (m->batch.len > BATCH_NAME_MAX)
+        return err_set(e, ERR_BUG, "batch name of %zu bytes is longer than %d", m->batch.len,
+                       BATCH_NAME_MAX);
     return 0;
 }
 

@@ -26,7 +26,8 @@
  *  5. finish never overwrites a stored SUCCESS: it then acknowledges, drops result and follow-ups,
  * and says so with BROKER_DUPLICATE. The message is then counted under succeeded and under
  * duplicates, whatever its own outcome was.
- *  6. A publish with a token seen in the last 60 s is confirmed again and pushes nothing.
+ *  6. A publish with a token seen in the last 60 s is confirmed again and pushes nothing; so is a
+ *     message of a batch that was published in the last 60 s under the same place.
  *  7. A delayed message is delivered at or after its time, never before; within one queue lower
  * priority number first (Redis order, kombu's steps 0,3,6,9), then first in first out.
  *  8. A lease that is not renewed returns the message (at the front of its queue) after lease_ms at
@@ -126,8 +127,13 @@ struct broker_message {
     struct slice envelope;
     struct slice token; /* {NULL,0}: not idempotent; else at most 64 bytes, remembered for 60 s over
                            all queues */
-    struct slice id;    /* task id, for people (peek of delayed messages); may be absent */
-    int priority;       /* 0-9 */
+    /* {NULL,0}: none. Else a name of at most 40 bytes that no other call has, and the message's
+     * place in that call. A resend keeps both, so a broker may remember parts of the batch,
+     * published together or not at all, instead of each token; that is cheaper. */
+    struct slice batch;
+    uint32_t batch_at;
+    struct slice id;       /* task id, for people (peek of delayed messages); may be absent */
+    int priority;          /* 0-9 */
     int64_t not_before_ms; /* wall clock; 0: now */
     bool continues;        /* the same job goes on (a retry, a re-send): not counted as published */
 };

@@ -1,13 +1,12 @@
 #include "broker/json_scan.h"
 
-#include <stdint.h>
+#include "broker/json_text.h"
+
 #include <string.h>
 
 #define DEPTH_MAX  64
 #define DIGITS_MAX 18 /* fits in 64 bits whatever the digits are */
 #define REAL_MAX   40
-
-#define EACH(byte) (0x0101010101010101u * (uint64_t)(byte))
 
 void json_scan_init(struct json_scan *s, struct slice text)
 {
@@ -28,36 +27,15 @@ static char next(struct json_scan *s)
     return s->at < s->end ? *s->at : '\0';
 }
 
-/* A byte that ends a run of a string: quote, backslash, below space, not ASCII. */
-static bool ends_run(unsigned char c)
-{
-    return c == '"' || c == '\\' || c < 0x20 || c >= 0x80;
-}
-
-/* Non-zero when one of the eight bytes ends a run. A byte of x is zero where (x - 1) & ~x has its
- * high bit set; a borrow can only touch bytes above a byte that is a hit itself. */
-static uint64_t any_ends_run(uint64_t v)
-{
-    uint64_t quote = v ^ EACH('"'), slash = v ^ EACH('\\');
-
-    return (((quote - EACH(1)) & ~quote) | ((slash - EACH(1)) & ~slash) | ((v - EACH(0x20)) & ~v) |
-            v) &
-           EACH(0x80);
-}
-
+/* The next quote, backslash or byte that a plain string does not hold. */
 static const char *run_end(const char *p, const char *end)
 {
-    while (end - p >= 8) {
-        uint64_t v;
-
-        memcpy(&v, p, sizeof(v));
-        if (any_ends_run(v))
-            break;
-        p += 8;
+    for (;;) {
+        p += json_text_run(p, (size_t)(end - p));
+        if (p == end || *p != 0x7f)
+            return p;
+        p++; /* Python escapes it, others need not */
     }
-    while (p < end && !ends_run((unsigned char)*p))
-        p++;
-    return p;
 }
 
 /* Passes the escape at p, or NULL: surrogates and NUL are for the full reader. */

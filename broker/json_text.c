@@ -29,6 +29,35 @@ static bool is_plain(unsigned char c)
     return c >= ' ' && c < 0x7f && c != '"' && c != '\\';
 }
 
+#define EACH(byte) (0x0101010101010101u * (uint64_t)(byte))
+
+/* Non-zero when one of the eight bytes is not plain. A byte of x is zero where (x - 1) & ~x has its
+ * high bit set; a borrow can only touch bytes above a byte that is a hit itself. */
+static uint64_t any_not_plain(uint64_t v)
+{
+    uint64_t quote = v ^ EACH('"'), slash = v ^ EACH('\\'), del = v ^ EACH(0x7f);
+
+    return (((quote - EACH(1)) & ~quote) | ((slash - EACH(1)) & ~slash) | ((del - EACH(1)) & ~del) |
+            ((v - EACH(' ')) & ~v) | v) &
+           EACH(0x80);
+}
+
+size_t json_text_run(const char *text, size_t n)
+{
+    size_t i = 0;
+
+    for (; n - i >= sizeof(uint64_t); i += sizeof(uint64_t)) {
+        uint64_t v;
+
+        memcpy(&v, text + i, sizeof(v));
+        if (any_not_plain(v))
+            break;
+    }
+    while (i < n && is_plain((unsigned char)text[i]))
+        i++;
+    return i;
+}
+
 static void put_unit(struct buf *out, uint32_t unit)
 {
     static const char hex[] = "0123456789abcdef";
@@ -64,13 +93,11 @@ int json_text_string(struct buf *out, struct slice text, struct err *e)
 
     buf_add(out, "\"", 1);
     for (size_t i = 0; i < text.len;) {
-        size_t run = i, len;
+        size_t run = json_text_run(text.ptr + i, text.len - i), len;
         uint32_t code;
 
-        while (run < text.len && is_plain(p[run]))
-            run++;
-        buf_add(out, p + i, run - i);
-        i = run;
+        buf_add(out, p + i, run);
+        i += run;
         if (i == text.len)
             break;
         len = json_text_utf8(p + i, text.len - i, &code);

@@ -25,6 +25,10 @@
  */
 int json_text_string(struct buf *out, struct slice text, struct err *e);
 
+/* How many bytes in front stand for themselves in a JSON string as Python writes it: printable
+ * ASCII but quote and backslash. */
+size_t json_text_run(const char *text, size_t n);
+
 /* A value of any kind; NULL is written as null. ERR_USAGE for one nested too deep or in itself. */
 int json_text_value(struct buf *out, const json_t *value, struct err *e);
 

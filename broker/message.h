@@ -4,10 +4,10 @@
  * Purpose: encode task messages of protocol 2, decode protocol 2, 1 and the hybrid form, survive
  * everything else. Model: the envelope is one JSON object {"body": base64, "content-encoding",
  * "content-type", "headers": {...}, "properties": {...}}; the body, decoded, is [args, kwargs,
- * embed] (protocol 2) or an object (protocol 1). message_parse reads the envelope: what a dispatcher
- * needs to route, delay, expire and limit a job, without touching the body of a protocol 2 message.
- * message_skim does the same from the text alone, about twenty times as fast, where the message is
- * of the common form, and asks message_parse where it is not; message_headers and
+ * embed] (protocol 2) or an object (protocol 1). message_parse reads the envelope: what a
+ * dispatcher needs to route, delay, expire and limit a job, without touching the body of a protocol
+ * 2 message. message_skim does the same from the text alone, about twenty times as fast, where the
+ * message is of the common form, and asks message_parse where it is not; message_headers and
  * message_properties make the values of a skimmed message when they are asked for.
  * message_open_body decodes and inflates the body, for the runner. Poison (broker rules
  * of docs/protocol.md) is ERR_DEADLETTER with a text that names the field; no input crashes,
@@ -62,7 +62,7 @@ struct message {
     const char *correlation_id;
     const char *eta;
     const char *expires;
-    const char *queue;   /* routing key of delivery_info, or NULL */
+    const char *queue; /* routing key of delivery_info, or NULL */
     const char *compression;
     const char *body_encoding;
     int64_t group_index; /* -1 when absent */
@@ -116,7 +116,7 @@ struct message_spec {
     const char *queue;    /* routing key; NULL: "celery" */
     const char *reply_to; /* NULL: "" is sent */
     const char *shadow;
-    const char *origin; /* NULL: gen<pid>@<host> */
+    const char *origin; /* NULL: message_origin, found out anew */
     int64_t eta_ms;
     int64_t expires_ms;
     double hard_limit_s;
@@ -127,6 +127,10 @@ struct message_spec {
     int64_t now_ms; /* wall clock, for MESSAGE_H_SENT_MS and the expiration property; 0: neither is
                        written */
 };
+
+/* "gen<pid>@<host>": who sends, as Celery says it. Anew after a fork. */
+#define MESSAGE_ORIGIN_SIZE 160
+void message_origin(char out[MESSAGE_ORIGIN_SIZE]);
 
 /* Appends the envelope's text to out. delivery_tag comes from ids. ERR_USAGE for a spec that cannot
  * be sent. */

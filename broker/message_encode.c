@@ -6,6 +6,7 @@
 #include <nettle/base64.h>
 #include <unistd.h>
 
+#define USUAL_SIZE  1280 /* an envelope with few arguments fits, and a lent buffer need not grow */
 #define TIME_MAX_MS 253402300799999 /* the last millisecond of the year 9999 */
 
 /* Written below; user headers of these names are not sent again by `carry`. */
@@ -42,21 +43,29 @@ static void put_value(struct writer *w, const json_t *value)
         w->failed = true;
 }
 
-static void put_key(struct writer *w, const char *name)
+static void put_separator(struct writer *w)
 {
     if (!w->first)
-        buf_adds(w->out, ", ");
+        buf_add(w->out, ", ", 2);
     w->first = false;
-    put_text(w, name);
-    buf_adds(w->out, ": ");
 }
 
-/* Begins a header. False when the user gave this header: it is then written already. */
+static void put_key(struct writer *w, const char *name)
+{
+    put_separator(w);
+    put_text(w, name);
+    buf_add(w->out, ": ", 2);
+}
+
+/* Begins a header of ours. False when the user gave this header: it is then written already. */
 static bool put_header(struct writer *w, const char *name)
 {
-    const json_t *given = json_object_get(w->spec->headers, name);
+    const json_t *given = w->spec->headers ? json_object_get(w->spec->headers, name) : NULL;
 
-    put_key(w, name);
+    put_separator(w);
+    buf_add(w->out, "\"", 1);
+    buf_adds(w->out, name);
+    buf_add(w->out, "\": ", 3);
     if (given)
         put_value(w, given);
     return !given;
@@ -75,7 +84,7 @@ static void header_integer(struct writer *w, const char *name, int64_t value, bo
     if (null)
         buf_adds(w->out, "null");
     else
-        buf_addf(w->out, "%lld", (long long)value);
+        buf_addi(w->out, value);
 }
 
 static void header_time(struct writer *w, const char *name, int64_t wall_ms)
@@ -94,7 +103,7 @@ static void put_limit(struct writer *w, double seconds)
     if (seconds <= 0)
         buf_adds(w->out, "null");
     else if (seconds == (double)(int64_t)seconds)
-        buf_addf(w->out, "%lld", (long long)seconds);
+        buf_addi(w->out, (int64_t)seconds);
     else
         json_text_real(w->out, seconds);
 }
@@ -111,24 +120,37 @@ static void header_limits(struct writer *w)
 }
 
 static void header_repr(struct writer *w, const char *name,
-                        void (*repr)(struct buf *out, const json_t *value), const json_t *value)
+                        void (*repr)(struct buf *out, const json_t *value), const json_t *value,
+                        const char *none)
 {
     struct buf text = BUF_INIT;
 
     if (!put_header(w, name))
         return;
+    if (!value) {
+        buf_adds(w->out, none);
+        return;
+    }
     repr(&text, value);
     put_text(w, buf_str(&text));
     w->out->failed |= text.failed;
     buf_release(&text);
 }
 
-static void header_origin(struct writer *w)
+void message_origin(char out[MESSAGE_ORIGIN_SIZE])
 {
-    char host[128] = "", origin[160];
+    char host[128] = "";
 
     gethostname(host, sizeof(host) - 1);
-    snprintf(origin, sizeof(origin), "gen%d@%s", (int)getpid(), host);
+    snprintf(out, MESSAGE_ORIGIN_SIZE, "gen%d@%s", (int)getpid(), host);
+}
+
+static void header_origin(struct writer *w)
+{
+    char origin[MESSAGE_ORIGIN_SIZE];
+
+    if (!w->spec->origin)
+        message_origin(origin);
     header_text(w, "origin", w->spec->origin ? w->spec->origin : origin);
 }
 
@@ -181,8 +203,8 @@ static void put_headers(struct writer *w)
     header_limits(w);
     header_text(w, "root_id", s->root_id ? s->root_id : s->id);
     header_text(w, "parent_id", s->parent_id);
-    header_repr(w, "argsrepr", message_args_repr, s->args);
-    header_repr(w, "kwargsrepr", message_kwargs_repr, s->kwargs);
+    header_repr(w, "argsrepr", message_args_repr, s->args, "\"()\"");
+    header_repr(w, "kwargsrepr", message_kwargs_repr, s->kwargs, "\"{}\"");
     header_origin(w);
     if (put_header(w, "ignore_result"))
         buf_adds(w->out, s->ignore_result ? "true" : "false");
@@ -208,9 +230,11 @@ static void put_properties(struct writer *w, struct uuid_source *ids)
     buf_adds(w->out, ", \"delivery_info\": {\"exchange\": \"\", \"routing_key\": ");
     put_text(w, s->queue ? s->queue : "celery");
     uuid_next(ids, tag);
-    buf_addf(w->out,
-             "}, \"priority\": %d, \"body_encoding\": \"base64\", \"delivery_tag\": \"%s\"}",
-             s->priority, tag);
+    buf_adds(w->out, "}, \"priority\": ");
+    buf_addi(w->out, s->priority);
+    buf_adds(w->out, ", \"body_encoding\": \"base64\", \"delivery_tag\": \"");
+    buf_adds(w->out, tag);
+    buf_adds(w->out, "\"}");
 }
 
 /* [args, kwargs, embed] in base64 and quotes. */
@@ -288,6 +312,7 @@ int message_encode(struct buf *out, const struct message_spec *spec, struct uuid
 
     if (check(spec, e) < 0)
         return -1;
+    buf_reserve(out, USUAL_SIZE);
     buf_adds(out, "{\"body\": \"");
     if (put_body(&w) < 0)
         w.failed = true;

@@ -8,8 +8,6 @@
 
 #define DEFAULT_PORT          6379
 #define DEFAULT_VISIBILITY_MS 3600000
-#define BATCH_ITEMS           128
-#define BATCH_BYTES           (256u << 10)
 #define CLOSE_MS              2000
 
 /* --- requests --- */
@@ -41,8 +39,8 @@ struct redis_request *redis_batch(struct redis_broker *b, const struct redis_op 
     struct redis_request *tail = b->main.waiting.tail;
 
     *fresh = false;
-    if (tail && tail->op == op && tail->tries == 0 && tail->items_len < BATCH_ITEMS &&
-        redis_request_size(tail) < BATCH_BYTES)
+    if (tail && tail->op == op && tail->tries == 0 && tail->items_len < REDIS_BATCH_ITEMS &&
+        redis_request_size(tail) < REDIS_BATCH_BYTES)
         return tail;
     *fresh = true;
     return redis_new(b, op, script, e);

@@ -22,6 +22,9 @@
 #include "broker/redis_held.h"
 #include "broker/redis_keys.h"
 
+/* Items and bytes of one request; the first that goes over is its last. */
+#define REDIS_BATCH_ITEMS   128
+#define REDIS_BATCH_BYTES   (256u << 10)
 #define REDIS_TICK_MS       1000
 #define REDIS_WATCH_BUCKETS 1024
 

@@ -154,22 +154,84 @@ static struct redis_request *publish_request(struct redis_broker *b, bool *fresh
     return r;
 }
 
+static int publish_one(struct redis_broker *b, const struct broker_message *m, struct err *e)
+{
+    bool fresh;
+    struct redis_request *r = publish_request(b, &fresh, e);
+
+    if (!r)
+        return -1;
+    if (add_message(b, r, m) != 0)
+        r->args.failed = true;
+    return fresh ? redis_submit(b, r, e) : 0;
+}
+
+/* CRASH: after the push script, before its caller is told - a resend of the batch pushes nothing.
+ */
+static void pushed(void *owner, struct redis_request *r, const redisReply *reply)
+{
+    struct redis_broker *b = owner;
+
+    (void)reply;
+    FAULT_POINT("redis.after-publish");
+    for (size_t i = 0; i < r->items_len; i++)
+        event_queue_done(&b->events, BROKER_PUBLISHED, r->items[i].tag, 0);
+}
+
+static const struct redis_op op_push = {
+    .name = "publish", .done = pushed, .failed = redis_fail_items};
+
+/* A delayed message goes alone: at a resend its time may have come. */
+static bool same_list(const struct broker_message *a, const struct broker_message *m)
+{
+    return slice_eq(a->queue, m->queue) && slice_eq(a->batch, m->batch) &&
+           redis_step_of(a->priority) == redis_step_of(m->priority) && !m->continues &&
+           m->not_before_ms == 0;
+}
+
+/* How many messages from v on go to one list under one batch, at most a request's worth. Messages
+ * fail by runs and come again by runs, and what is not next to each other in the batch is not
+ * joined: so a resend is cut alike, and its parts have the same tokens. */
+static size_t run_of(const struct broker_message *v, size_t n)
+{
+    size_t len = 0, bytes = 0;
+
+    while (len < n && len < REDIS_BATCH_ITEMS && bytes < REDIS_BATCH_BYTES && v[0].batch.len &&
+           v[len].batch_at == v[0].batch_at + len && same_list(&v[0], &v[len]))
+        bytes += v[len++].envelope.len;
+    return len;
+}
+
+static int push_run(struct redis_broker *b, const struct broker_message *v, size_t n, struct err *e)
+{
+    struct redis_request *r = redis_new(b, &op_push, REDIS_SCRIPT_PUSH, e);
+    char suffix[24];
+
+    if (!r)
+        return -1;
+    snprintf(suffix, sizeof(suffix), "/%u", v[0].batch_at);
+    redis_key(r, slice_of(REDIS_TOTALS));
+    redis_key3(r, REDIS_TOKEN, v[0].batch, suffix);
+    redis_push_key(r, v[0].queue, v[0].priority, false);
+    for (size_t i = 0; i < n; i++) {
+        redis_arg(r, v[i].envelope);
+        if (redis_request_item(r, v[i].tag, NULL) != 0)
+            r->args.failed = true;
+    }
+    return redis_submit(b, r, e);
+}
+
 int redis_publish(struct broker *base, const struct broker_message *v, size_t n, struct err *e)
 {
     struct redis_broker *b = (struct redis_broker *)base;
 
     for (size_t i = 0; i < n; i++)
         redis_declare(b, v[i].queue);
-    for (size_t i = 0; i < n; i++) {
-        bool fresh;
-        struct redis_request *r = publish_request(b, &fresh, e);
-
-        if (!r)
+    for (size_t i = 0, run; i < n; i += run) {
+        run = run_of(v + i, n - i);
+        if (run ? push_run(b, v + i, run, e) != 0 : publish_one(b, &v[i], e) != 0)
             return -1;
-        if (add_message(b, r, &v[i]) != 0)
-            r->args.failed = true;
-        if (fresh && redis_submit(b, r, e) != 0)
-            return -1;
+        run += !run;
     }
     return 0;
 }

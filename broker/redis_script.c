@@ -112,6 +112,17 @@ static const char publish[] = LUA_DELAY LUA_COUNT
     "count(KEYS[1], 'published', published)\n"
     "return failed\n";
 
+/* Many messages for one list. KEYS totals, token, list. ARGV messages. S6, S7. */
+static const char push[] =
+    LUA_COUNT "if not redis.call('SET', KEYS[2], '1', 'PX', 60000, 'NX') then return 0 end\n"
+              "local r = redis.pcall('LPUSH', KEYS[3], unpack(ARGV))\n"
+              "if type(r) == 'table' then\n"
+              "  redis.call('DEL', KEYS[2])\n"
+              "  return r\n"
+              "end\n"
+              "count(KEYS[1], 'published', #ARGV)\n"
+              "return #ARGV\n";
+
 /* KEYS unacked, unacked_index, fence, then the lists in the order they are served.
  * ARGV how many, score, field in front of the fence, field behind it, how many bytes, then per list
  * the tail of the recorded value. Returns the first fence and pairs of list number and element.
@@ -532,16 +543,16 @@ static const char unbury[] = LUA_FITS LUA_COUNT
     "return n\n";
 
 static const char *const texts[REDIS_SCRIPTS] = {
-    [REDIS_SCRIPT_PUBLISH] = publish, [REDIS_SCRIPT_FETCH] = fetch,
-    [REDIS_SCRIPT_FINISH] = finish,   [REDIS_SCRIPT_NOTE] = note,
-    [REDIS_SCRIPT_RENEW] = renew,     [REDIS_SCRIPT_BURY] = bury,
-    [REDIS_SCRIPT_MOVE] = move,       [REDIS_SCRIPT_DUE] = due,
-    [REDIS_SCRIPT_CLAIM] = claim,     [REDIS_SCRIPT_STORE] = store,
-    [REDIS_SCRIPT_GET] = get,         [REDIS_SCRIPT_FORGET] = forget,
-    [REDIS_SCRIPT_TOTALS] = totals,   [REDIS_SCRIPT_QUEUES] = queues,
-    [REDIS_SCRIPT_PEEK] = peek,       [REDIS_SCRIPT_PURGE] = purge,
-    [REDIS_SCRIPT_DEAD] = dead,       [REDIS_SCRIPT_EXHUME] = exhume,
-    [REDIS_SCRIPT_UNBURY] = unbury,
+    [REDIS_SCRIPT_PUBLISH] = publish, [REDIS_SCRIPT_PUSH] = push,
+    [REDIS_SCRIPT_FETCH] = fetch,     [REDIS_SCRIPT_FINISH] = finish,
+    [REDIS_SCRIPT_NOTE] = note,       [REDIS_SCRIPT_RENEW] = renew,
+    [REDIS_SCRIPT_BURY] = bury,       [REDIS_SCRIPT_MOVE] = move,
+    [REDIS_SCRIPT_DUE] = due,         [REDIS_SCRIPT_CLAIM] = claim,
+    [REDIS_SCRIPT_STORE] = store,     [REDIS_SCRIPT_GET] = get,
+    [REDIS_SCRIPT_FORGET] = forget,   [REDIS_SCRIPT_TOTALS] = totals,
+    [REDIS_SCRIPT_QUEUES] = queues,   [REDIS_SCRIPT_PEEK] = peek,
+    [REDIS_SCRIPT_PURGE] = purge,     [REDIS_SCRIPT_DEAD] = dead,
+    [REDIS_SCRIPT_EXHUME] = exhume,   [REDIS_SCRIPT_UNBURY] = unbury,
 };
 
 const char *redis_script_text(enum redis_script_id id)

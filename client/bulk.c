@@ -114,6 +114,7 @@ static int encode_line(struct bulk *b, json_t *object, struct outgoing *o, struc
     if (json_is_object(object) && add_defaults(object, b->defaults, e) < 0)
         return -1;
     status = task_call_from_json(&call, object, e);
+    call.origin = b->s->origin;
     if (status == 0)
         status = task_call_encode(&call, &b->s->ids, clock_wall_ms(b->s->clock), o, e);
     task_call_release(&call);

@@ -86,6 +86,7 @@ static int prepare(struct celeriac *c, const char *task,
     struct task_call call;
     int status = task_call_from_options(&call, task, options, e);
 
+    call.origin = c->session.origin;
     if (status == 0)
         status = task_call_encode(&call, &c->session.ids, clock_wall_ms(c->session.clock), o, e);
     task_call_release(&call);

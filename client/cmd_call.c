@@ -187,6 +187,7 @@ static int encode(struct session *s, json_t *object, struct outgoing *o, struct 
     struct task_call call;
     int status = task_call_from_json(&call, object, e);
 
+    call.origin = s->origin;
     if (status == 0)
         status = task_call_encode(&call, &s->ids, clock_wall_ms(s->clock), o, e);
     task_call_release(&call);

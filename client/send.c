@@ -17,6 +17,7 @@ struct sending {
     bool again;       /* something is to be sent again */
     int64_t retry_ms; /* when */
     unsigned tries;
+    char batch[UUID_SIZE]; /* names this sending; "" for a single message: its id will do */
 };
 
 void outgoing_release(struct outgoing *o)
@@ -61,13 +62,17 @@ static void take_event(void *user, const struct broker_event *event)
     }
 }
 
-static struct broker_message message_of(const struct outgoing *o, uint64_t tag)
+static struct broker_message message_of(const struct sending *sending, size_t i)
 {
+    const struct outgoing *o = &sending->v[i];
+
     return (struct broker_message){
-        .tag = tag,
+        .tag = sending->tag + i,
         .queue = slice_of(o->queue),
         .envelope = slice_make(o->envelope, o->envelope_len),
         .token = slice_of(o->id),
+        .batch = slice_of(sending->batch),
+        .batch_at = (uint32_t)i,
         .id = slice_of(o->id),
         .priority = o->priority,
         .not_before_ms = o->not_before_ms,
@@ -86,7 +91,7 @@ static int publish_new(struct sending *sending, struct err *e)
     sending->again = false;
     for (size_t i = 0; i < sending->n; i++) {
         if (sending->v[i].state == OUTGOING_NEW)
-            messages[n++] = message_of(&sending->v[i], sending->tag + i);
+            messages[n++] = message_of(sending, i);
     }
     sigpipe_enter(&guard);
     if (n > 0)
@@ -126,8 +131,11 @@ static int send_batch(struct session *s, struct outgoing *v, size_t n, struct er
 {
     struct sending sending = {.s = s, .v = v, .n = n, .open = n, .retry_ms = CLOCK_NEVER};
     int64_t deadline_ms = session_deadline(s);
-    int status = publish_new(&sending, e);
+    int status;
 
+    if (n > 1)
+        uuid_next(&s->ids, sending.batch);
+    status = publish_new(&sending, e);
     while (status == 0 && sending.open > 0) {
         int64_t now_ms = session_now(s);
 

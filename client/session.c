@@ -130,6 +130,7 @@ int session_open(struct session *s, const struct session_config *config, struct 
     if (!s->broker)
         return -1;
     name_session(s, config->url);
+    message_origin(s->origin);
     if (connect_now(s, e) < 0) {
         session_close(s);
         return -1;

@@ -15,6 +15,7 @@
 
 #include "base/uuid.h"
 #include "broker/broker.h"
+#include "broker/message.h"
 
 #include <stdbool.h>
 
@@ -37,6 +38,7 @@ struct session {
     bool connect_once;
     struct err down; /* why it is not up */
     char name[256];  /* the URL without its password */
+    char origin[MESSAGE_ORIGIN_SIZE];
 };
 
 /* Connects; 0, or -1 (s is then released). */

@@ -400,6 +400,7 @@ int task_call_encode(const struct task_call *call, struct uuid_source *ids, int6
         .queue = call->queue ? call->queue : QUEUE_DEFAULT,
         .reply_to = call->reply_to,
         .shadow = call->shadow,
+        .origin = call->origin,
         .eta_ms = call->eta_ms ? call->eta_ms : ahead_ms(now_ms, call->countdown_s),
         .expires_ms = call->expires_ms ? call->expires_ms : ahead_ms(now_ms, call->expires_in_s),
         .hard_limit_s = call->hard_limit_s,

@@ -40,6 +40,7 @@ struct task_call {
     double hard_limit_s;
     int64_t priority;
     bool ignore_result;
+    const char *origin; /* of the sender; NULL: found out anew */
 };
 
 int task_call_from_options(struct task_call *call, const char *task,

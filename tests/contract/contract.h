@@ -94,6 +94,7 @@ void env_needs(const struct contract_env *env, unsigned lacks);
 /* Shorthands; each waits for its confirmation. */
 void put(struct peer *p, const char *queue, const char *envelope);
 void put_message(struct peer *p, struct broker_message *m);
+void put_messages(struct peer *p, struct broker_message *v, size_t n); /* in one call */
 struct seen take(struct peer *p); /* credit 1, the next delivery */
 void take_is(struct peer *p, const char *envelope,
              struct seen *out); /* and its text; out may be NULL */

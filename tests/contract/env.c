@@ -197,6 +197,21 @@ void put_message(struct peer *p, struct broker_message *m)
     seen_free(&s);
 }
 
+void put_messages(struct peer *p, struct broker_message *v, size_t n)
+{
+    struct err e = ERR_INIT;
+
+    for (size_t i = 0; i < n; i++)
+        v[i].tag = ++p->last_tag;
+    if (broker_publish(p->b, v, n, &e) < 0)
+        fail_msg("publish: %s", e.text);
+    for (size_t i = 0; i < n; i++) {
+        struct seen s = peer_expect(p, BROKER_PUBLISHED, v[i].tag);
+
+        seen_free(&s);
+    }
+}
+
 void put(struct peer *p, const char *queue, const char *envelope)
 {
     struct broker_message m = {.queue = slice_of(queue), .envelope = slice_of(envelope)};

@@ -135,6 +135,33 @@ static void a_token_makes_a_resend_idempotent(struct contract_env *env)
     check_totals(p);
 }
 
+#define BATCH 300
+
+/* A resend names the same batch and passes what got no answer, at the same places: each message is
+ * there once, whatever parts a broker made of it. */
+static void a_batch_is_sent_again_in_part_and_as_a_whole(struct contract_env *env)
+{
+    struct peer *p = peer_open(env, NULL, 0);
+    struct broker_message v[BATCH];
+    char texts[BATCH][16];
+
+    for (int i = 0; i < BATCH; i++) {
+        snprintf(texts[i], sizeof(texts[i]), "{\"n\":%d}", i);
+        v[i] = (struct broker_message){.queue = slice_of(i % 100 == 50 ? "other" : "celery"),
+                                       .envelope = slice_of(texts[i]),
+                                       .token = slice_make(texts[i], strlen(texts[i])),
+                                       .batch = slice_of("batch"),
+                                       .batch_at = (uint32_t)i};
+    }
+    put_messages(p, v, BATCH);
+    assert_int_equal(total(p, "waiting"), BATCH);
+    put_messages(p, v, BATCH);
+    put_messages(p, v + 51, 99); /* a whole run: it ends where another queue comes */
+    assert_int_equal(total(p, "waiting"), BATCH);
+    assert_int_equal(total(p, "published"), BATCH);
+    check_totals(p);
+}
+
 static void lower_priority_numbers_go_first(struct contract_env *env)
 {
     struct peer *p;
@@ -250,6 +277,7 @@ const struct contract_row suite_publish[] = {
     {"what is left needs no bell", what_is_left_needs_no_bell},
     {"two workers never get the same", two_workers_never_get_the_same},
     {"a token makes a resend idempotent", a_token_makes_a_resend_idempotent},
+    {"a batch is sent again in part and as a whole", a_batch_is_sent_again_in_part_and_as_a_whole},
     {"lower priority numbers go first", lower_priority_numbers_go_first},
     {"delayed messages are never early", delayed_messages_are_never_early},
     {"bad items are refused whole", bad_items_are_refused_whole},
