@@ -8,10 +8,10 @@
  * and when the bell rang), writes, and hands events out. Files: redis_queue.c publish and fetch,
  * redis_finish.c what ends or keeps a lease, redis_claim.c dedup keys, redis_restore.c everything
  * that puts a leased message back (release, expiry, take-over, orphans), redis_delayed.c,
- * redis_results.c, redis_bell.c, redis_ask.c, redis_node.c, redis_keys.c names and texts,
- * redis_script.c the atomic steps, redis_conn.c the wire. Invariants: one fetch at a time; none
- * before the leases of dead predecessors were looked for. Fork rule: open after fork, one process,
- * one thread.
+ * redis_results.c, redis_bell.c, redis_ask.c and redis_dead.c what operators ask, redis_node.c,
+ * redis_keys.c names and texts, redis_script.c the atomic steps, redis_conn.c the wire. Invariants:
+ * one fetch at a time; none before the leases of dead predecessors were looked for. Fork rule: open
+ * after fork, one process, one thread.
  */
 #ifndef BROKER_REDIS_H
 #define BROKER_REDIS_H
