@@ -6,12 +6,12 @@
  * was pushed to) and to the channels of watched results. Neither is ever waited on. A step
  * (redis.c) reads both, runs what is due (fetch, delayed messages, expired leases: once a second,
  * and when the bell rang), writes, and hands events out. Files: redis_queue.c publish and fetch,
- * redis_finish.c what ends or keeps a lease, redis_claim.c dedup keys, redis_restore.c everything
- * that puts a leased message back (release, expiry, take-over, orphans), redis_delayed.c,
- * redis_results.c, redis_bell.c, redis_ask.c and redis_dead.c what operators ask, redis_node.c,
- * redis_keys.c names and texts, redis_script.c the atomic steps, redis_conn.c the wire. Invariants:
- * one fetch at a time; none before the leases of dead predecessors were looked for. Fork rule: open
- * after fork, one process, one thread.
+ * redis_finish.c what ends or keeps a lease, redis_claim.c dedup keys, redis_restore.c
+ * and redis_sweep.c everything that puts a leased message back (release; expiry, take-over,
+ * orphans), redis_delayed.c, redis_results.c, redis_bell.c, redis_ask.c and redis_dead.c what
+ * operators ask, redis_node.c, redis_keys.c names and texts, redis_script.c the atomic steps,
+ * redis_conn.c the wire. Invariants: one fetch at a time; none before the leases of dead
+ * predecessors were looked for. Fork rule: open after fork, one process, one thread.
  */
 #ifndef BROKER_REDIS_H
 #define BROKER_REDIS_H
@@ -146,6 +146,8 @@ void redis_claim_settle(struct redis_broker *b, struct redis_request *r,
 
 /* --- redis_restore.c --- */
 int redis_release(struct broker *base, const struct broker_release *v, size_t n, struct err *e);
+
+/* --- redis_sweep.c --- */
 void redis_sweep(struct redis_broker *b);
 void redis_recover(struct redis_broker *b);
 void redis_release_held(struct redis_broker *b);
@@ -174,7 +176,7 @@ void redis_bell_track(struct redis_broker *b);  /* the main connection tells the
 void redis_bell_listen(struct redis_broker *b); /* the next command's keys ring */
 void redis_bell_arm(struct redis_broker *b);    /* behind a fetch that may find nothing */
 
-/* --- redis_ask.c --- */
+/* --- redis_ask.c; redis_dead.c is behind it --- */
 int redis_ask(struct broker *base, const struct broker_ask *ask, struct err *e);
 void redis_answer(struct redis_broker *b, uint64_t tag, struct buf *out); /* released */
 
