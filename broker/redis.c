@@ -33,6 +33,19 @@ int redis_submit(struct redis_broker *b, struct redis_request *r, struct err *e)
     return 0;
 }
 
+void redis_proceed(struct redis_broker *b, struct redis_request *r)
+{
+    struct err e = ERR_INIT;
+
+    if (!redis_request_broken(r)) {
+        redis_conn_submit(&b->main, r);
+        return;
+    }
+    err_nomem(&e);
+    r->op->failed(b, r, &e);
+    redis_request_free(r);
+}
+
 struct redis_request *redis_batch(struct redis_broker *b, const struct redis_op *op,
                                   enum redis_script_id script, bool *fresh, struct err *e)
 {

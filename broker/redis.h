@@ -99,6 +99,8 @@ struct redis_request *redis_new(struct redis_broker *b, const struct redis_op *o
                                 enum redis_script_id script, struct err *e);
 /* Taken. -1 when building it ran out of memory: nothing is submitted. */
 int redis_submit(struct redis_broker *b, struct redis_request *r, struct err *e);
+/* Taken. For a later step of something that was submitted: no memory is the op's failure. */
+void redis_proceed(struct redis_broker *b, struct redis_request *r);
 /* The waiting request at the end of the line, if a small batch may still grow it; else a new one.
  */
 struct redis_request *redis_batch(struct redis_broker *b, const struct redis_op *op,

@@ -131,7 +131,7 @@ static void ask_totals(struct redis_broker *b, struct ask *ask)
     redis_key(r, slice_of(REDIS_QUEUES));
     for (size_t i = 0; i < ask->names.len; i++)
         queue_lists(r, ask->names.items[i]);
-    redis_submit(b, r, NULL);
+    redis_proceed(b, r);
 }
 
 /* --- QUEUES --- */
@@ -195,7 +195,7 @@ static void ask_queues(struct redis_broker *b, struct ask *ask)
         redis_key3(r, "", slice_of(ask->names.items[i]), ".dead");
         redis_key3(r, "", slice_of(ask->names.items[i]), ".unknown");
     }
-    redis_submit(b, r, NULL);
+    redis_proceed(b, r);
 }
 
 /* --- PEEK --- */
@@ -259,7 +259,7 @@ static void ask_peek(struct redis_broker *b, struct ask *ask)
     redis_argi(r, ask->limit);
     redis_arg(r, buf_slice(&quoted));
     buf_release(&quoted);
-    redis_submit(b, r, NULL);
+    redis_proceed(b, r);
 }
 
 /* --- PURGE --- */
@@ -287,7 +287,7 @@ static void ask_purge(struct redis_broker *b, struct ask *ask)
     redis_key(r, slice_of(REDIS_DELAYED_MSG));
     redis_key2(r, REDIS_DELAYED_OF, slice_of(ask->queue));
     queue_lists(r, ask->queue);
-    redis_submit(b, r, NULL);
+    redis_proceed(b, r);
 }
 
 /* --- the queues --- */
@@ -357,7 +357,7 @@ static void ask_names(struct redis_broker *b, struct ask *ask)
         return;
     redis_key(r, slice_of("SMEMBERS"));
     redis_key(r, slice_of(REDIS_QUEUES));
-    redis_submit(b, r, NULL);
+    redis_proceed(b, r);
 }
 
 /* --- the op --- */

@@ -82,7 +82,7 @@ void redis_dead_list(struct redis_broker *b, struct ask *ask)
     for (size_t i = 0; i < 2 * ask->names.len; i++)
         grave_keys(r, ask->names.items[i / 2], grave_suffix(i));
     redis_argi(r, ask->limit);
-    redis_submit(b, r, NULL);
+    redis_proceed(b, r);
 }
 
 /* Splits a handle: ask->names becomes its one queue. False when it is none. */
@@ -124,7 +124,7 @@ static void exhume(struct redis_broker *b, struct ask *ask, const struct redis_o
         return;
     grave_keys(r, ask->names.items[0], grave_suffix(ask->grave));
     redis_args(r, ask->handle);
-    redis_submit(b, r, NULL);
+    redis_proceed(b, r);
 }
 
 /* --- send again, remove --- */
@@ -175,7 +175,7 @@ static void raise_elements(struct redis_broker *b, struct ask *ask, const redisR
         redis_push_key(r, slice_of(name), redis_envelope_priority(element), false);
         redis_arg(r, element);
     }
-    redis_submit(b, r, NULL);
+    redis_proceed(b, r);
 }
 
 static void got_exhumed(void *owner, struct redis_request *r, const redisReply *reply)
@@ -226,7 +226,7 @@ void redis_dead_raise(struct redis_broker *b, struct ask *ask)
     redis_key3(r, "", slice_of(ask->names.items[ask->grave / 2]), grave_suffix(ask->grave));
     redis_key(r, slice_of("-64"));
     redis_key(r, slice_of("-1"));
-    redis_submit(b, r, NULL);
+    redis_proceed(b, r);
 }
 
 void redis_dead_by_handle(struct redis_broker *b, struct ask *ask)

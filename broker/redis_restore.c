@@ -86,15 +86,20 @@ static void restored(void *owner, struct redis_request *r, const redisReply *rep
     }
 }
 
+static void fail_item(const struct redis_restore *job, const struct redis_restore_item *item,
+                      const struct err *why)
+{
+    if (item->event)
+        event_queue_fail(&job->b->events, item->tag, why);
+}
+
 static void restore_failed(void *owner, struct redis_request *r, const struct err *why)
 {
-    struct redis_broker *b = owner;
-    struct redis_restore *job = r->state;
+    const struct redis_restore *job = r->state;
 
-    for (size_t i = 0; i < job->len; i++) {
-        if (job->items[i].event)
-            event_queue_fail(&b->events, job->items[i].tag, why);
-    }
+    (void)owner;
+    for (size_t i = 0; i < job->len; i++)
+        fail_item(job, &job->items[i], why);
 }
 
 static const struct redis_op op_move = {
@@ -153,9 +158,12 @@ static void add_move(struct redis_broker *b, struct redis_request *r,
 static void submit_move(struct redis_broker *b, struct redis_restore *job,
                         const redisReply *bindings)
 {
-    struct redis_request *r = job->len ? redis_new(b, &op_move, REDIS_SCRIPT_MOVE, NULL) : NULL;
+    struct err e = ERR_INIT;
+    struct redis_request *r = job->len ? redis_new(b, &op_move, REDIS_SCRIPT_MOVE, &e) : NULL;
 
     if (!r) {
+        for (size_t i = 0; i < job->len; i++)
+            fail_item(job, &job->items[i], &e);
         redis_restore_free(job);
         return;
     }
@@ -166,7 +174,7 @@ static void submit_move(struct redis_broker *b, struct redis_restore *job,
     redis_key(r, slice_of(REDIS_DELAYED_MSG));
     for (size_t i = 0; i < job->len; i++)
         add_move(b, r, &job->items[i], bindings);
-    redis_submit(b, r, NULL);
+    redis_proceed(b, r);
 }
 
 /* --- named exchanges: kombu's binding sets say where --- */
@@ -184,21 +192,23 @@ static const struct redis_op op_bindings = {.name = "bindings",
                                             .failed = restore_failed,
                                             .free_state = redis_restore_free};
 
-static void ask_bindings(struct redis_broker *b, struct redis_restore_item *item)
+/* The item goes on in a restore of its own. -1 when out of memory. */
+static int ask_bindings(struct redis_broker *b, struct redis_restore_item *item)
 {
     struct redis_restore *job = redis_restore_new(b, 1);
     struct redis_request *r = job ? redis_new(b, &op_bindings, REDIS_PLAIN, NULL) : NULL;
 
     if (!r) {
         redis_restore_free(job);
-        return;
+        return -1;
     }
     job->items[job->len++] = *item;
     memset(item, 0, sizeof(*item));
     r->state = job;
     redis_key(r, slice_of("SMEMBERS"));
     redis_key2(r, REDIS_BINDING, slice_of(job->items[0].entry.exchange));
-    redis_submit(b, r, NULL);
+    redis_proceed(b, r);
+    return 0;
 }
 
 /* --- the first step: read --- */
@@ -213,25 +223,27 @@ static void drop_item(struct redis_restore *job, size_t i)
 }
 
 /* False when the item leaves this job. A score without an entry stays in: the script removes it. */
-static bool take_apart(struct redis_broker *b, struct redis_restore_item *item, struct slice value)
+static bool take_apart(struct redis_restore *job, struct redis_restore_item *item,
+                       struct slice value)
 {
-    struct err e;
+    struct redis_broker *b = job->b;
+    struct err e = ERR_INIT;
 
     if (!value.ptr) {
         item->entry.routing_key = strdup("");
-        return item->entry.routing_key != NULL;
-    }
-    if (redis_entry_parse(&item->entry, value, item->ours, &e) != 0) {
+        if (item->entry.routing_key)
+            return true;
+        err_nomem(&e);
+    } else if (redis_entry_parse(&item->entry, value, item->ours, &e) != 0) {
         log_warn(b->log, "lease not restored", "field=%s error=\"%s\"", item->field, e.text);
-        if (item->event)
-            event_queue_fail(&b->events, item->tag, &e);
-        return false;
+    } else if (!*item->entry.exchange) {
+        return true;
+    } else if (ask_bindings(b, item) < 0) {
+        err_nomem(&e);
     }
-    if (*item->entry.exchange) {
-        ask_bindings(b, item);
-        return false;
-    }
-    return true;
+    if (e.code != ERR_NONE)
+        fail_item(job, item, &e);
+    return false;
 }
 
 static void got_entries(void *owner, struct redis_request *r, const redisReply *reply)
@@ -243,7 +255,7 @@ static void got_entries(void *owner, struct redis_request *r, const redisReply *
     r->state = NULL;
     FAULT_POINT("redis.before-restore");
     for (size_t i = 0, n = job->len; i < n; i++) {
-        if (take_apart(b, &job->items[kept], redis_slice(redis_at(reply, i))))
+        if (take_apart(job, &job->items[kept], redis_slice(redis_at(reply, i))))
             kept++;
         else
             drop_item(job, kept);
