@@ -92,6 +92,7 @@ struct amqp_queue {
     char tag[16]; /* consumer tag in use, "" for none */
     int prefetch; /* of that consumer */
     bool declared;
+    bool known; /* and what it is was looked at: it may be consumed */
     bool consuming;
     bool changing;            /* a consume or cancel is under way */
     struct held_list waiting; /* arrived, not handed out */
@@ -176,6 +177,8 @@ struct out_spec amqp_task_spec(const struct broker_message *m);
 extern const struct amqp_role_ops amqp_consume_role;
 void amqp_credit(struct broker *base, int n);
 void amqp_hand_out(struct amqp_broker *b);
+/* All queues that are there may be consumed. */
+void amqp_kinds_known(struct amqp_broker *b);
 void amqp_consume_tick(struct amqp_broker *b);
 int64_t amqp_consume_deadline(const struct amqp_broker *b);
 /* A delivery that is not suspicious, or was cleared: it may be handed out. */
@@ -308,7 +311,8 @@ int amqp_kind_ask(struct amqp_link *l, const char *queue, amqp_answered_fn *answ
                   uint64_t number, struct err *e);
 /* The type in the text of the refusal, "" when it says something else. */
 void amqp_kind_read(const char *refusal, char *to, size_t size);
-/* Looks what the consumed queues are; quorum queues get their way out of the delay ladder. */
+/* Looks what the consumed queues are, marks them as known and goes on with amqp_kinds_known. Quorum
+ * queues get their way out of the delay ladder; with a stream among them there is no consuming. */
 void amqp_kinds_look(struct amqp_broker *b);
 
 /* --- amqp_doctor.c, on channel AMQP_CH_DOCTOR of the publishing connection --- */

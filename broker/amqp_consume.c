@@ -318,7 +318,7 @@ static void follow_demand(struct amqp_broker *b)
     if (b->credit == 0)
         return;
     for (size_t i = 0; i < b->queues_len; i++) {
-        if (b->queues[i].changing || !b->queues[i].declared)
+        if (b->queues[i].changing || !b->queues[i].known)
             return;
         have = b->queues[i].prefetch > have ? b->queues[i].prefetch : have;
     }
@@ -401,10 +401,18 @@ static void on_queue(void *owner, uint64_t number, const struct err *why)
         if (!b->queues[i].declared)
             return;
     }
+    amqp_kinds_look(b);
+}
+
+void amqp_kinds_known(struct amqp_broker *b)
+{
+    for (size_t i = 0; i < b->queues_len; i++) {
+        if (!b->queues[i].known)
+            return; /* it was deleted meanwhile, and is looked at again */
+    }
     wire_ready(b, AMQP_CONSUME);
     consume_again(b);
     follow_demand(b);
-    amqp_kinds_look(b);
 }
 
 static int want_queue(struct amqp_broker *b, size_t index, struct err *e)
@@ -429,7 +437,7 @@ static void on_cancelled(void *owner, struct amqp_link *l, int channel, struct s
         return;
     q->tag[0] = '\0';
     q->consuming = false;
-    q->declared = false;
+    q->declared = q->known = false;
     q->prefetch = 0;
     topology_forget(&b->wires[AMQP_CONSUME].topology, TOPOLOGY_TASK_QUEUE, slice_of(q->name));
     if (want_queue(b, index, &e) != 0)
@@ -504,7 +512,7 @@ static void consume_down(struct amqp_broker *b, const struct err *why)
         q->tag[0] = '\0';
         q->consuming = false;
         q->changing = false;
-        q->declared = false;
+        q->declared = q->known = false;
         q->prefetch = 0;
     }
     amqp_recent_listen(b, false);

@@ -4,8 +4,10 @@
  * AMQP has no such question. A declare with a type that no server has is refused with a text that
  * names what the queue is, and can never make one; the refusal closes its channel.
  *
- * A worker wants to know of its own queues: Celery's producers (5.5) send what is delayed for a
- * quorum queue through the ladder, and count on the queue's workers for having declared it.
+ * A worker wants to know of its own queues before it consumes them. A stream hands everything to
+ * everybody who reads it and forgets nothing: no job can be taken from it. And Celery's producers
+ * (5.5) send what is delayed for a quorum queue through the ladder, and count on the queue's workers
+ * for having declared it.
  */
 #include "broker/amqp.h"
 
@@ -68,6 +70,17 @@ static void lay_ladder(struct amqp_broker *b, size_t index)
         on_ladder(b, index, &e);
 }
 
+static void refuse_stream(struct amqp_broker *b, size_t index)
+{
+    struct err e = ERR_INIT;
+
+    err_set(&e, ERR_OPERATOR,
+            "cannot consume from queue '%s': it is a stream, from which no job can be taken; name "
+            "another queue",
+            b->queues[index].name);
+    wire_drop(&b->wires[AMQP_CONSUME], &e);
+}
+
 static void ask_next(struct amqp_broker *b, size_t index);
 
 static void on_kind(void *owner, void *context, uint64_t number, const struct amqp_answer *a)
@@ -80,8 +93,13 @@ static void on_kind(void *owner, void *context, uint64_t number, const struct am
         return; /* the connection is gone: the next one asks again */
     if (!a->method)
         amqp_kind_read(a->why->text, type, sizeof(type));
+    if (strcmp(type, "stream") == 0) {
+        refuse_stream(b, number);
+        return;
+    }
     if (strcmp(type, "quorum") == 0)
         lay_ladder(b, number);
+    b->queues[number].known = true;
     ask_next(b, number + 1);
 }
 
@@ -89,10 +107,14 @@ static void on_kind(void *owner, void *context, uint64_t number, const struct am
 static void ask_next(struct amqp_broker *b, size_t index)
 {
     struct amqp_link *l = b->wires[AMQP_CONSUME].link;
-    struct err e = ERR_INIT;
 
-    if (index < b->queues_len && link_open_channel(l, AMQP_CH_DOCTOR, &e) == 0)
-        amqp_kind_ask(l, b->queues[index].name, on_kind, NULL, index, &e);
+    for (; index < b->queues_len; index++) {
+        if (link_open_channel(l, AMQP_CH_DOCTOR, NULL) == 0 &&
+            amqp_kind_ask(l, b->queues[index].name, on_kind, NULL, index, NULL) == 0)
+            return;
+        b->queues[index].known = true;
+    }
+    amqp_kinds_known(b);
 }
 
 void amqp_kinds_look(struct amqp_broker *b)

@@ -169,6 +169,17 @@ class Bad(unittest.TestCase):
             self.assertEqual(result(self.url, call(self.url, "math.add", 1, 2), wait_s=60)["result"], 3)
         other.sock.close()
 
+    def test_a_stream_is_no_queue_of_jobs(self):
+        celeriac(self.url, *ADD, "--queue", "other", check=0)
+        other = Raw(self.vhost)
+        other.declare("celery", 2, b"\x0cx-queue-typeS" + struct.pack(">I", 6) + b"stream")
+        other.sock.close()
+        done = celeriac(self.url, "worker", "-c", "1", "-Q", "celery,other")
+        self.assertEqual(done.returncode, REFUSED, done.stderr)
+        line, = (line for line in done.stderr.splitlines() if " error " in line.lower() or "level=error" in line)
+        self.assertIn("queue 'celery': it is a stream", line)
+        self.assertEqual(totals(self.url)["succeeded"], 0)
+
     def test_a_queue_that_is_anothers_own(self):
         other = Raw(self.vhost)
         other.declare("celery", 4)
