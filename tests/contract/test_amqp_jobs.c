@@ -261,6 +261,28 @@ static void a_refused_queue_is_not_anothers(void **state)
     expect(p, BROKER_FAILED, 902);
 }
 
+/* Each fixed step of a backoff has a queue of its own, where the message lies until then. */
+static void a_round_delay_has_its_own_queue(void **state)
+{
+    static const int steps_ms[] = {500, 1500, 2000};
+    struct peer *p = peer_open(*state, "w", 1);
+
+    for (size_t i = 0; i < sizeof(steps_ms) / sizeof(steps_ms[0]); i++) {
+        struct broker_message m = {.queue = slice_of("celery"), .envelope = slice_of("later")};
+        char queue[40];
+        json_t *waiting;
+
+        m.not_before_ms = env_wall_ms(*state) + steps_ms[i];
+        snprintf(queue, sizeof(queue), "celeriac.delay.%d", steps_ms[i]);
+        put_message(p, &m);
+        waiting = ask(p, BROKER_ASK_PEEK, queue, NULL);
+        assert_int_equal(json_array_size(waiting), 1);
+        json_decref(waiting);
+        take_is(p, "later", NULL);
+        assert_true(env_wall_ms(*state) >= m.not_before_ms);
+    }
+}
+
 #define CASE(name)       cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 #define CASE_EARLY(name) cmocka_unit_test_setup_teardown(name, set_up_early, tear_down)
 
@@ -274,6 +296,7 @@ int main(void)
         CASE(totals_outlive_their_stream),
         CASE(a_dropped_connection_is_closed_at_once),
         CASE(a_refused_queue_is_not_anothers),
+        CASE(a_round_delay_has_its_own_queue),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

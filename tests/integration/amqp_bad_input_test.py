@@ -15,13 +15,14 @@ import threading
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+from amqp_raw import CONFIRMED, Raw, nested  # noqa: E402
 from harness import Worker, call, celeriac, result, totals, wait_until  # noqa: E402
 from rabbitmq import RabbitMQ  # noqa: E402
-from rabbitmq4 import frame, read_frame  # noqa: E402
 
 ADD = ("call", "math.add", "-a", "[1, 2]")
 UNREACHABLE, REFUSED = 3, 5
 MESSAGE_MAX = 100000
+CLOSED = ((10, 50), (20, 40))  # the connection, the channel
 
 
 def setUpModule():
@@ -58,50 +59,6 @@ class Other:
         self.listener.close()
         for client in self.open:
             client.close()
-
-
-class Raw:
-    """A connection that may say anything on channel 1."""
-
-    def __init__(self, vhost):
-        self.sock = socket.create_connection(("127.0.0.1", SERVER.facts["port"]), timeout=30)
-        self.sock.sendall(b"AMQP\0\0\x09\x01")
-        read_frame(self.sock)
-        plain = b"\0guest\0guest"
-        self.say(0, struct.pack(">HHI", 10, 11, 0) + b"\x05PLAIN" + struct.pack(">I", len(plain)) + plain + b"\x05en_US")
-        read_frame(self.sock)
-        self.say(0, struct.pack(">HHHIH", 10, 31, 2047, 131072, 0))
-        self.call(0, struct.pack(">HH", 10, 40) + bytes([len(vhost)]) + vhost.encode() + b"\0\0")
-        self.call(1, struct.pack(">HH", 20, 10) + b"\0")
-        self.call(1, struct.pack(">HH", 85, 10) + b"\0")
-
-    def say(self, channel, payload):
-        self.sock.sendall(frame(1, channel, payload))
-
-    def call(self, channel, payload):
-        self.say(channel, payload)
-        return read_frame(self.sock)[2]
-
-    def declare(self, queue, bits, arguments=b""):
-        """bits: 2 durable, 4 exclusive"""
-        return self.call(1, struct.pack(">HHH", 50, 10, 0) + bytes([len(queue)]) + queue.encode() + bytes([bits])
-                         + struct.pack(">I", len(arguments)) + arguments)
-
-    def publish(self, queue, headers, body=b"body"):
-        """headers: the bytes of the table, without its length. Returns once confirmed."""
-        self.say(1, struct.pack(">HHHB", 60, 40, 0, 0) + bytes([len(queue)]) + queue.encode() + b"\0")
-        self.sock.sendall(frame(2, 1, struct.pack(">HHQHI", 60, 0, len(body), 0x2000, len(headers)) + headers))
-        self.sock.sendall(frame(3, 1, body))
-        return read_frame(self.sock)[2][:4]
-
-
-def nested(depth):
-    """A header "deep" that is a table in a table in a table."""
-    value = b"V"
-    for _ in range(depth):
-        table = b"\x01x" + value
-        value = b"F" + struct.pack(">I", len(table)) + table
-    return b"\x04deep" + value
 
 
 class Bad(unittest.TestCase):
@@ -162,7 +119,7 @@ class Bad(unittest.TestCase):
         self.assertEqual(totals(self.url)["waiting"], 1)
 
     def test_queues_of_other_types_are_used(self):
-        other = Raw(self.vhost)
+        other = Raw(SERVER.facts["port"], self.vhost)
         text = b"\x0cx-queue-typeS"
         other.declare("celery", 2, text + struct.pack(">I", 6) + b"quorum")
         with Worker(self.url, "-c", "1", log=f"{self.dir}/log"):
@@ -171,7 +128,7 @@ class Bad(unittest.TestCase):
 
     def test_a_stream_is_no_queue_of_jobs(self):
         celeriac(self.url, *ADD, "--queue", "other", check=0)
-        other = Raw(self.vhost)
+        other = Raw(SERVER.facts["port"], self.vhost)
         other.declare("celery", 2, b"\x0cx-queue-typeS" + struct.pack(">I", 6) + b"stream")
         other.sock.close()
         done = celeriac(self.url, "worker", "-c", "1", "-Q", "celery,other")
@@ -181,7 +138,7 @@ class Bad(unittest.TestCase):
         self.assertEqual(totals(self.url)["succeeded"], 0)
 
     def test_a_queue_that_is_anothers_own(self):
-        other = Raw(self.vhost)
+        other = Raw(SERVER.facts["port"], self.vhost)
         other.declare("celery", 4)
         worker = Worker(self.url, "-c", "1", log=f"{self.dir}/log")
         self.addCleanup(worker.__exit__)
@@ -194,9 +151,9 @@ class Bad(unittest.TestCase):
 
     def test_headers_that_cannot_be_read(self):
         celeriac(self.url, *ADD, check=0)
-        other = Raw(self.vhost)
-        self.assertEqual(struct.unpack(">HH", other.publish("celery", nested(200))), (60, 80))
-        self.assertEqual(struct.unpack(">HH", other.publish("celery", nested(40))), (60, 80))
+        other = Raw(SERVER.facts["port"], self.vhost)
+        self.assertEqual(other.publish("celery", nested(200)), CONFIRMED)
+        self.assertEqual(other.publish("celery", nested(40)), CONFIRMED)
         other.sock.close()
         with Worker(self.url, "-c", "1", log=f"{self.dir}/log") as worker:
             self.assertEqual(result(self.url, call(self.url, "math.add", 1, 2), wait_s=60)["result"], 3)
@@ -206,6 +163,25 @@ class Bad(unittest.TestCase):
         self.assertIn("nested", json.dumps(dead))
         t = totals(self.url)
         self.assertEqual((t["waiting"], t["leased"], t["succeeded"]), (0, 0, 2), t)
+
+    def test_headers_that_lie_about_their_size(self):
+        """RabbitMQ reads a message's headers before it takes it: such a one ends its sender's connection and goes no further."""
+        celeriac(self.url, *ADD, check=0)
+        liars = {"a table longer than the headers": b"\x04deepF" + struct.pack(">I", 1000) + b"\x01xV",
+                 "a table that ends inside of a value": b"\x04deepF" + struct.pack(">I", 3) + b"\x01xI\0\0\0\1",
+                 "a text longer than the headers": b"\x04textS" + struct.pack(">I", 2 ** 31) + b"short",
+                 "a name longer than the headers": b"\xffname",
+                 "a kind that there is not": b"\x04kind?" + b"\0" * 8}
+        for what, headers in liars.items():
+            with self.subTest(what):
+                other = Raw(SERVER.facts["port"], self.vhost)
+                self.assertIn(other.publish("celery", headers), CLOSED)
+                other.sock.close()
+        with Worker(self.url, "-c", "1", log=f"{self.dir}/log") as worker:
+            wait_until(lambda: totals(self.url)["succeeded"] == 1, "the job that was there")
+            self.assertEqual(worker.log().count("broker lost"), 0)
+        t = totals(self.url)
+        self.assertEqual((t["waiting"], t["leased"], t["dead"]), (0, 0, 0), t)
 
     def test_a_message_that_the_server_finds_too_large(self):
         line = json.dumps({"task": "math.add", "args": ["x" * (MESSAGE_MAX + 1000), 1]}) + "\n"
@@ -227,7 +203,7 @@ class Bad(unittest.TestCase):
             self.assertIn("127.0.0.1", done.stderr)
 
     def test_higher_priorities_go_first(self):
-        other = Raw(self.vhost)
+        other = Raw(SERVER.facts["port"], self.vhost)
         other.declare("celery", 2, b"\x0ex-max-priorityI" + struct.pack(">I", 10))
         other.sock.close()
         jobs = {n: call(self.url, "math.add", n, n, priority=n) for n in (1, 9, 5)}
