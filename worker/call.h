@@ -23,6 +23,7 @@
 
 /* What all calls of a runner share. Borrowed. */
 struct call_env {
+    int pid; /* of the runner */
     const char *node;
     const struct log *log;
     struct frame_link *jobs;

@@ -242,6 +242,7 @@ static void lend(struct dispatcher *d, struct seat *s, struct job *job)
     if (s->lent_len == 0)
         s->head_since_ms = clock_mono_ms(d->clock);
     channel_put_run(&s->jobs, job->number, &run);
+    s->holds_long = seat_is_long(job);
     job->seat = s;
     s->lent_len++;
     inflight_move(job, &d->jobs.ready, &s->lent, JOB_LENT);

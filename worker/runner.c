@@ -111,7 +111,7 @@ static void note_started(struct runner *r, struct job *j)
         return;
     if (j->message.ignore_result == 1)
         return;
-    who = json_pack("{s:i, s:s}", "pid", (int)getpid(), "hostname", r->env.node);
+    who = json_pack("{s:i, s:s}", "pid", r->env.pid, "hostname", r->env.node);
     call_note(&j->call, "STARTED", who);
     json_decref(who);
 }
@@ -344,7 +344,7 @@ int runner_main(const struct runner_config *config)
     cancel_install();
     frame_link_init(&r.jobs, config->jobs_fd);
     verdict_init(&r.verdict);
-    r.env = (struct call_env){config->node, config->log, &r.jobs, &r.ids};
+    r.env = (struct call_env){(int)getpid(), config->node, config->log, &r.jobs, &r.ids};
     buf_addf(&r.title, "celeriac: runner %d [%s]", config->slot + 1, config->node);
     title_idle(&r);
     status = serve(&r);

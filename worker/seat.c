@@ -3,16 +3,9 @@
 /* A runner silent for this long with several jobs gets no more. */
 #define SILENT_MS 100
 
-static bool all_short(const struct seat *s)
+bool seat_is_long(const struct job *job)
 {
-    const struct job *job;
-
-    TAILQ_FOREACH(job, &s->lent, link)
-    {
-        if (job->solo || !policy_is_short(job->options))
-            return false;
-    }
-    return true;
+    return job->solo || !policy_is_short(job->options);
 }
 
 int seat_room(const struct seat *s, const struct job *job, int64_t now_ms)
@@ -23,7 +16,7 @@ int seat_room(const struct seat *s, const struct job *job, int64_t now_ms)
         return 0;
     if (s->lent_len == 0)
         return 1;
-    if (job->solo || !policy_is_short(job->options) || !all_short(s))
+    if (s->holds_long || seat_is_long(job))
         return 0;
     if (now_ms - s->head_since_ms >= SILENT_MS)
         return 0;

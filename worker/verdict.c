@@ -6,7 +6,6 @@
 #include "worker/canvas.h"
 
 #include <stdlib.h>
-#include <unistd.h>
 
 #define KEEP_MAX ((size_t)1 << 20) /* a larger buffer is given back after its job */
 
@@ -59,7 +58,7 @@ static int encode_doc(struct making *m, const char *status, json_t *result, bool
         .task_id = call->base.id,
         .date_done_us = final ? isotime_now_us() : 0,
         .worker = call->env->node,
-        .pid = (int)getpid(),
+        .pid = call->env->pid,
         .times = m->times,
         .duplicate_of = call->record.decision == CALL_OK ? call->duplicate_of : NULL,
     };

@@ -136,9 +136,13 @@ static void a_seat_takes_short_jobs_together_and_others_alone(void **state)
     next.solo = true;
     assert_int_equal(seat_room(&s, &next, 1000), 0);
     next.solo = false;
-    first.options = &slow;
+    s.holds_long = true;
     assert_int_equal(seat_room(&s, &next, 1000), 0);
-    first.options = &quick;
+    s.holds_long = false;
+    next.options = &slow;
+    assert_true(seat_is_long(&next));
+    assert_int_equal(seat_room(&s, &next, 1000), 0);
+    next.options = &quick;
     s.retiring = true;
     assert_int_equal(seat_room(&s, &next, 1000), 0);
 }
