@@ -8,17 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static struct memory *from(struct broker *b)
-{
-    return (struct memory *)b;
-}
-
-static int64_t now_of(const struct memory *m)
-{
-    return clock_wall_ms(m->clock);
-}
-
-static void fail_nomem(struct memory *m, uint64_t tag)
+void memory_fail(struct memory *m, uint64_t tag)
 {
     struct err e = ERR_INIT;
 
@@ -26,21 +16,11 @@ static void fail_nomem(struct memory *m, uint64_t tag)
     event_queue_fail(&m->events, tag, &e);
 }
 
-/* The lease behind a receipt, or NULL after saying that it is lost. */
-static struct memory_job *held(struct memory *m, const struct broker_receipt *receipt, uint64_t tag)
-{
-    struct memory_job *job = memory_job_by_fence(m->store, memory_receipt_fence(receipt));
-
-    if (!job)
-        event_queue_done(&m->events, BROKER_REFUSED, tag, 0);
-    return job;
-}
-
 /* --- publishing --- */
 
-static void enqueue(struct memory *m, struct memory_job *job, const struct broker_message *message)
+void memory_enqueue(struct memory *m, struct memory_job *job, const struct broker_message *message)
 {
-    if (message->not_before_ms > now_of(m))
+    if (message->not_before_ms > memory_now(m))
         memory_job_delay(m->store, job, message->not_before_ms);
     else
         memory_job_wait(m->store, job, false);
@@ -56,9 +36,9 @@ static int publish_one(struct memory *m, const struct broker_message *message)
     if (!job)
         return -1;
     if (message->token.len)
-        seen = memory_store_token(m->store, message->token, now_of(m));
+        seen = memory_store_token(m->store, message->token, memory_now(m));
     if (seen == 0)
-        enqueue(m, job, message);
+        memory_enqueue(m, job, message);
     else
         memory_job_free(job);
     return seen < 0 ? -1 : 0;
@@ -68,10 +48,10 @@ static int memory_publish(struct broker *b, const struct broker_message *v, size
 {
     (void)e;
     for (size_t i = 0; i < n; i++) {
-        if (publish_one(from(b), &v[i]) == 0)
-            event_queue_done(&from(b)->events, BROKER_PUBLISHED, v[i].tag, 0);
+        if (publish_one(memory_of(b), &v[i]) == 0)
+            event_queue_done(&memory_of(b)->events, BROKER_PUBLISHED, v[i].tag, 0);
         else
-            fail_nomem(from(b), v[i].tag);
+            memory_fail(memory_of(b), v[i].tag);
     }
     return 0;
 }
@@ -80,244 +60,40 @@ static int memory_publish(struct broker *b, const struct broker_message *v, size
 
 static int memory_renew(struct broker *b, const struct broker_receipt *v, size_t n, struct err *e)
 {
-    struct memory *m = from(b);
+    struct memory *m = memory_of(b);
 
     (void)e;
-    memory_tick(m->store, now_of(m));
+    memory_tick(m->store, memory_now(m));
     for (size_t i = 0; i < n; i++) {
         struct memory_job *job = memory_job_by_fence(m->store, memory_receipt_fence(&v[i]));
         struct broker_event lost = {.kind = BROKER_LOST, .receipt = v[i]};
 
         if (job)
-            memory_job_renew(m->store, job, now_of(m) + m->lease_ms);
+            memory_job_renew(m->store, job, memory_now(m) + m->lease_ms);
         else
             event_queue_push(&m->events, &lost);
     }
     return 0;
 }
 
-static int64_t expires_at(const struct memory *m, int64_t expires_ms)
+int64_t memory_expires_at(const struct memory *m, int64_t expires_ms)
 {
     int64_t ms = expires_ms ? expires_ms : m->result_expires_ms;
 
-    return ms < 0 ? CLOCK_NEVER : now_of(m) + ms;
+    return ms < 0 ? CLOCK_NEVER : memory_now(m) + ms;
 }
 
 static int memory_note(struct broker *b, const struct broker_note *v, size_t n, struct err *e)
 {
-    struct memory *m = from(b);
+    struct memory *m = memory_of(b);
 
-    memory_tick(m->store, now_of(m));
+    memory_tick(m->store, memory_now(m));
     for (size_t i = 0; i < n; i++) {
         if (!memory_job_by_fence(m->store, memory_receipt_fence(&v[i].receipt)))
             continue;
-        if (memory_result_put(m->store, v[i].result_id, v[i].result, expires_at(m, 0), now_of(m)) <
-            0)
+        if (memory_result_put(m->store, v[i].result_id, v[i].result, memory_expires_at(m, 0),
+                              memory_now(m)) < 0)
             return err_nomem(e);
-    }
-    return 0;
-}
-
-/* --- the end of a delivery --- */
-
-/* Follow-ups are made before anything changes, so that the step happens whole or not at all. */
-static struct memory_job **make_followups(struct memory *m, const struct broker_finish *f)
-{
-    struct memory_job **jobs = calloc(f->followups_len + 1, sizeof(struct memory_job *));
-
-    for (size_t i = 0; jobs && i < f->followups_len; i++) {
-        jobs[i] = memory_job_new(m->store, &f->followups[i]);
-        if (jobs[i])
-            continue;
-        while (i > 0)
-            memory_job_free(jobs[--i]);
-        free(jobs);
-        jobs = NULL;
-    }
-    return jobs;
-}
-
-static void count_outcome(struct answer_totals *totals, enum broker_outcome outcome, bool duplicate)
-{
-    totals->duplicates += duplicate;
-    totals->succeeded += duplicate || outcome == BROKER_JOB_SUCCEEDED;
-    totals->failed += !duplicate && outcome == BROKER_JOB_FAILED;
-    totals->retried += !duplicate && outcome == BROKER_JOB_CONTINUES;
-}
-
-/* A job that has its SUCCESS is done, whatever this run of it says. */
-static void settle_key(struct memory *m, const struct memory_job *job,
-                       const struct broker_finish *f, bool succeeded)
-{
-    int64_t until = now_of(m);
-
-    if (succeeded || f->outcome == BROKER_JOB_SUCCEEDED) {
-        memory_claim_settle(m->store, job->fence, f->dedup_key, MEMORY_CLAIM_DONE,
-                            until + f->dedup_window_ms);
-        return;
-    }
-    for (size_t i = 0; i < f->followups_len; i++) {
-        if (f->followups[i].continues && f->followups[i].not_before_ms > until)
-            until = f->followups[i].not_before_ms;
-    }
-    memory_claim_settle(m->store, job->fence, f->dedup_key,
-                        f->outcome == BROKER_JOB_CONTINUES ? MEMORY_CLAIM_KEPT
-                                                           : MEMORY_CLAIM_GIVEN_UP,
-                        until + m->lease_ms);
-}
-
-static void finish_job(struct memory *m, struct memory_job *job, const struct broker_finish *f)
-{
-    struct memory_job **followups = make_followups(m, f);
-    bool duplicate;
-    int stored = 0;
-
-    if (followups && f->result_id.len)
-        stored = memory_result_put(m->store, f->result_id, f->result,
-                                   expires_at(m, f->result_expires_ms), now_of(m));
-    for (size_t i = 0; followups && i < f->followups_len; i++) {
-        if (stored == 0)
-            enqueue(m, followups[i], &f->followups[i]);
-        else
-            memory_job_free(followups[i]);
-    }
-    if (!followups || stored < 0) {
-        fail_nomem(m, f->tag);
-    } else {
-        duplicate = stored == 1 || f->duplicate;
-        count_outcome(&m->store->totals, f->outcome, duplicate);
-        settle_key(m, job, f, stored == 1);
-        memory_job_take(m->store, job);
-        memory_job_free(job);
-        event_queue_done(&m->events, BROKER_FINISHED, f->tag, duplicate ? BROKER_DUPLICATE : 0);
-    }
-    free(followups);
-}
-
-static int memory_finish(struct broker *b, const struct broker_finish *v, size_t n, struct err *e)
-{
-    struct memory *m = from(b);
-
-    (void)e;
-    memory_tick(m->store, now_of(m));
-    for (size_t i = 0; i < n; i++) {
-        struct memory_job *job = held(m, &v[i].receipt, v[i].tag);
-
-        if (job)
-            finish_job(m, job, &v[i]);
-    }
-    return 0;
-}
-
-static void release_job(struct memory *m, struct memory_job *job, const struct broker_release *r)
-{
-    struct slice envelope;
-
-    if (r->envelope.ptr) {
-        if (memory_copy(&envelope, r->envelope) != 0) {
-            fail_nomem(m, r->tag);
-            return;
-        }
-        memory_drop(&job->envelope);
-        job->envelope = envelope;
-    }
-    memory_job_take(m->store, job);
-    if (r->not_before_ms > now_of(m))
-        memory_job_delay(m->store, job, r->not_before_ms);
-    else
-        memory_job_wait(m->store, job, r->front);
-    event_queue_done(&m->events, BROKER_RELEASED, r->tag, 0);
-}
-
-static int memory_release(struct broker *b, const struct broker_release *v, size_t n, struct err *e)
-{
-    struct memory *m = from(b);
-
-    (void)e;
-    memory_tick(m->store, now_of(m));
-    for (size_t i = 0; i < n; i++) {
-        struct memory_job *job = held(m, &v[i].receipt, v[i].tag);
-
-        if (job)
-            release_job(m, job, &v[i]);
-    }
-    return 0;
-}
-
-static int write_epitaph(struct memory_job *job, const struct broker_bury *bury)
-{
-    struct slice cause = {NULL, 0};
-    struct slice id = {NULL, 0};
-    struct slice task = {NULL, 0};
-
-    if (memory_copy(&cause, bury->cause) != 0 || memory_copy(&id, bury->id) != 0 ||
-        memory_copy(&task, bury->task) != 0) {
-        memory_drop(&cause);
-        memory_drop(&id);
-        return -1;
-    }
-    memory_drop(&job->cause);
-    memory_drop(&job->id);
-    memory_drop(&job->task);
-    job->cause = cause;
-    job->id = id;
-    job->task = task;
-    return 0;
-}
-
-static void bury_job(struct memory *m, struct memory_job *job, const struct broker_bury *bury)
-{
-    int stored = write_epitaph(job, bury);
-
-    if (stored == 0 && bury->result_id.len)
-        stored =
-            memory_result_put(m->store, bury->result_id, bury->result, expires_at(m, 0), now_of(m));
-    if (stored < 0) {
-        fail_nomem(m, bury->tag);
-        return;
-    }
-    memory_claim_settle(m->store, job->fence, bury->dedup_key, MEMORY_CLAIM_GIVEN_UP, 0);
-    memory_job_take(m->store, job);
-    memory_job_bury(m->store, job, bury->grave, now_of(m));
-    m->store->totals.dead++;
-    event_queue_done(&m->events, BROKER_BURIED, bury->tag, 0);
-}
-
-static int memory_bury(struct broker *b, const struct broker_bury *v, size_t n, struct err *e)
-{
-    struct memory *m = from(b);
-
-    (void)e;
-    memory_tick(m->store, now_of(m));
-    for (size_t i = 0; i < n; i++) {
-        struct memory_job *job = held(m, &v[i].receipt, v[i].tag);
-
-        if (job)
-            bury_job(m, job, &v[i]);
-    }
-    return 0;
-}
-
-/* --- keys --- */
-
-static int memory_claim_op(struct broker *b, const struct broker_claim *v, size_t n, struct err *e)
-{
-    struct memory *m = from(b);
-
-    (void)e;
-    memory_tick(m->store, now_of(m));
-    for (size_t i = 0; i < n; i++) {
-        struct broker_event event = {.kind = BROKER_CLAIMED, .tag = v[i].tag};
-
-        if (!held(m, &v[i].receipt, v[i].tag))
-            continue;
-        if (memory_claim_take(m->store, &v[i], now_of(m), &event) != 0) {
-            fail_nomem(m, v[i].tag);
-            continue;
-        }
-        if (event.flags & BROKER_DUPLICATE)
-            event.data = memory_result_doc(m->store, event.id, now_of(m));
-        event_queue_push(&m->events, &event);
     }
     return 0;
 }
@@ -326,15 +102,15 @@ static int memory_claim_op(struct broker *b, const struct broker_claim *v, size_
 
 static int memory_store_op(struct broker *b, const struct broker_store *v, size_t n, struct err *e)
 {
-    struct memory *m = from(b);
+    struct memory *m = memory_of(b);
 
     (void)e;
     for (size_t i = 0; i < n; i++) {
         int stored = memory_result_put(m->store, v[i].id, v[i].result,
-                                       expires_at(m, v[i].expires_ms), now_of(m));
+                                       memory_expires_at(m, v[i].expires_ms), memory_now(m));
 
         if (stored < 0)
-            fail_nomem(m, v[i].tag);
+            memory_fail(m, v[i].tag);
         else
             event_queue_done(&m->events, BROKER_STORED, v[i].tag,
                              stored == 1 ? BROKER_DUPLICATE : 0);
@@ -345,13 +121,13 @@ static int memory_store_op(struct broker *b, const struct broker_store *v, size_
 static int memory_get(struct broker *b, const uint64_t *tags, const struct slice *ids, size_t n,
                       struct err *e)
 {
-    struct memory *m = from(b);
+    struct memory *m = memory_of(b);
 
     (void)e;
     for (size_t i = 0; i < n; i++) {
         struct broker_event event = {.kind = BROKER_RESULT,
                                      .tag = tags[i],
-                                     .data = memory_result_doc(m->store, ids[i], now_of(m))};
+                                     .data = memory_result_doc(m->store, ids[i], memory_now(m))};
 
         event_queue_push(&m->events, &event);
     }
@@ -361,12 +137,12 @@ static int memory_get(struct broker *b, const uint64_t *tags, const struct slice
 static int memory_watch(struct broker *b, const uint64_t *tags, const struct slice *ids, size_t n,
                         struct err *e)
 {
-    struct memory *m = from(b);
+    struct memory *m = memory_of(b);
 
     (void)e;
     for (size_t i = 0; i < n; i++) {
-        if (memory_result_watch(m, tags[i], ids[i], now_of(m)) != 0)
-            fail_nomem(m, tags[i]);
+        if (memory_result_watch(m, tags[i], ids[i], memory_now(m)) != 0)
+            memory_fail(m, tags[i]);
     }
     return 0;
 }
@@ -374,7 +150,7 @@ static int memory_watch(struct broker *b, const uint64_t *tags, const struct sli
 static void memory_unwatch(struct broker *b, const struct slice *ids, size_t n)
 {
     for (size_t i = 0; i < n; i++)
-        memory_result_unwatch(from(b), ids[i]);
+        memory_result_unwatch(memory_of(b), ids[i]);
 }
 
 static int memory_forget(struct broker *b, const uint64_t *tags, const struct slice *ids, size_t n,
@@ -382,19 +158,19 @@ static int memory_forget(struct broker *b, const uint64_t *tags, const struct sl
 {
     (void)e;
     for (size_t i = 0; i < n; i++) {
-        memory_result_forget(from(b)->store, ids[i]);
-        event_queue_done(&from(b)->events, BROKER_FORGOTTEN, tags[i], 0);
+        memory_result_forget(memory_of(b)->store, ids[i]);
+        event_queue_done(&memory_of(b)->events, BROKER_FORGOTTEN, tags[i], 0);
     }
     return 0;
 }
 
 static int memory_ask_op(struct broker *b, const struct broker_ask *ask, struct err *e)
 {
-    struct memory *m = from(b);
+    struct memory *m = memory_of(b);
     struct buf text = BUF_INIT;
     struct broker_event event = {.kind = BROKER_ANSWER, .tag = ask->tag};
 
-    memory_tick(m->store, now_of(m));
+    memory_tick(m->store, memory_now(m));
     memory_ask(m, ask, &text);
     if (text.failed) {
         buf_release(&text);
@@ -408,9 +184,9 @@ static int memory_ask_op(struct broker *b, const struct broker_ask *ask, struct 
 
 static int memory_announce(struct broker *b, struct slice json, int64_t ttl_ms, struct err *e)
 {
-    struct memory *m = from(b);
+    struct memory *m = memory_of(b);
 
-    if (memory_node_put(m->store, slice_of(m->node), json, now_of(m) + ttl_ms) != 0)
+    if (memory_node_put(m->store, slice_of(m->node), json, memory_now(m) + ttl_ms) != 0)
         return err_nomem(e);
     m->announced = true;
     return 0;
@@ -434,7 +210,7 @@ static int deliver_one(struct memory *m)
     struct memory_job *job = next_job(m);
     struct broker_event event = {.kind = BROKER_DELIVERED};
 
-    if (!job || memory_job_lease(m, job, now_of(m)) != 0)
+    if (!job || memory_job_lease(m, job, memory_now(m)) != 0)
         return -1;
     event.flags = job->delivered ? BROKER_REDELIVERED : 0;
     event.fence = job->fence;
@@ -450,9 +226,9 @@ static int deliver_one(struct memory *m)
 
 static int memory_poll(struct broker *b, struct broker_event *events, int max)
 {
-    struct memory *m = from(b);
+    struct memory *m = memory_of(b);
 
-    memory_tick(m->store, now_of(m));
+    memory_tick(m->store, memory_now(m));
     while (m->credit > 0 && deliver_one(m) == 0)
         ;
     return event_queue_drain(&m->events, events, max);
@@ -460,7 +236,7 @@ static int memory_poll(struct broker *b, struct broker_event *events, int max)
 
 static int64_t memory_deadline(struct broker *b)
 {
-    struct memory *m = from(b);
+    struct memory *m = memory_of(b);
     int64_t mono = clock_mono_ms(m->clock);
     int64_t next = CLOCK_NEVER;
 
@@ -471,7 +247,7 @@ static int64_t memory_deadline(struct broker *b)
         next = m->store->delayed.head->at_ms;
     if (m->store->leased.head && m->store->leased.head->at_ms < next)
         next = m->store->leased.head->at_ms;
-    return next == CLOCK_NEVER ? next : mono + (next - now_of(m));
+    return next == CLOCK_NEVER ? next : mono + (next - memory_now(m));
 }
 
 static int memory_pollset(struct broker *b, struct pollfd *fds, int max)
@@ -484,7 +260,7 @@ static int memory_pollset(struct broker *b, struct pollfd *fds, int max)
 
 static void memory_credit(struct broker *b, int n)
 {
-    from(b)->credit = from(b)->queues_len ? n : 0;
+    memory_of(b)->credit = memory_of(b)->queues_len ? n : 0;
 }
 
 /* --- life --- */
@@ -508,7 +284,7 @@ static void disown(struct memory *m)
 
 static void memory_close(struct broker *b, bool release_leases)
 {
-    struct memory *m = from(b);
+    struct memory *m = memory_of(b);
 
     if (release_leases)
         memory_reclaim(m->store, m, NULL, 0);

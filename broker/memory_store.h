@@ -200,6 +200,28 @@ void memory_claim_settle(struct memory_store *store, uint64_t fence, struct slic
                          enum memory_settled how, int64_t until_ms);
 void memory_claim_free(struct memory_store *store);
 
+/* memory.c: what its ops share with those of memory_finish.c */
+static inline struct memory *memory_of(struct broker *b)
+{
+    return (struct memory *)b;
+}
+static inline int64_t memory_now(const struct memory *m)
+{
+    return clock_wall_ms(m->clock);
+}
+/* BROKER_FAILED for an item that there was no memory for. */
+void memory_fail(struct memory *m, uint64_t tag);
+/* To its queue, now or later; counted unless it continues a job. */
+void memory_enqueue(struct memory *m, struct memory_job *job, const struct broker_message *message);
+/* Wall clock; 0: the broker's default, negative: never. */
+int64_t memory_expires_at(const struct memory *m, int64_t expires_ms);
+
+/* memory_finish.c */
+int memory_finish(struct broker *b, const struct broker_finish *v, size_t n, struct err *e);
+int memory_release(struct broker *b, const struct broker_release *v, size_t n, struct err *e);
+int memory_bury(struct broker *b, const struct broker_bury *v, size_t n, struct err *e);
+int memory_claim_op(struct broker *b, const struct broker_claim *v, size_t n, struct err *e);
+
 /* memory_ask.c */
 void memory_ask(struct memory *broker, const struct broker_ask *ask, struct buf *out);
 
