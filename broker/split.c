@@ -4,10 +4,10 @@
  * Keys are claimed at `jobs`, where the leases are; the document that a duplicate gets is then
  * asked of `results`.
  *
- * Model: a finish or bury with a result is kept whole (struct pending) while its result is stored
- * at `results`; when that is confirmed the rest is done at `jobs` under the receipt's fence. Our
- * own tags carry BROKER_TAG_RESERVED and the address of the pending item, so events find it in one
- * step; all other tags and events pass through untouched.
+ * Model: a finish or bury with a result is kept whole (struct split_pending) while its result is
+ * stored at `results`; when that is confirmed the rest is done at `jobs` under the receipt's fence.
+ * Our own tags carry BROKER_TAG_RESERVED and the address of the pending item, so events find it in
+ * one step; all other tags and events pass through untouched.
  *
  * What this costs against one atomic step:
  *  - CRASH: after result stored elsewhere, before finish - redelivery finds SUCCESS and finishes
@@ -21,6 +21,7 @@
 #include "base/fault.h"
 #include "broker/backend.h"
 #include "broker/events.h"
+#include "broker/split_pending.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -34,24 +35,10 @@ struct split {
     struct broker *jobs;    /* owned */
     struct broker *results; /* owned; NULL: nothing is stored */
     struct event_queue events;
-    struct pending *pending; /* all of them, for close */
+    struct split_pending *pending; /* all of them, for close */
     bool jobs_up;
     bool results_up;
     bool said_up;
-};
-
-/* A finish, bury or claim under way. Everything it points to stands behind it in the same block. */
-struct pending {
-    struct pending *prev;
-    struct pending *next;
-    uint64_t tag; /* the caller's */
-    bool duplicate;
-    bool is_bury;
-    struct broker_finish finish;
-    struct broker_bury bury;
-    struct slice first; /* a claim: the id that succeeded */
-    struct broker_message *followups;
-    char *text; /* where the next copied text goes */
 };
 
 static struct split *from(struct broker *b)
@@ -59,116 +46,18 @@ static struct split *from(struct broker *b)
     return (struct split *)b;
 }
 
-/* --- pending items --- */
-
-static struct slice keep(struct pending *p, struct slice text)
-{
-    struct slice kept = {text.ptr ? p->text : NULL, text.len};
-
-    if (text.ptr)
-        memcpy(p->text, text.ptr, text.len);
-    p->text += text.len;
-    return kept;
-}
-
-static size_t message_room(const struct broker_message *m)
-{
-    return m->queue.len + m->envelope.len + m->id.len;
-}
-
-static struct pending *pending_new(struct split *s, uint64_t tag, size_t followups, size_t text)
-{
-    size_t room = sizeof(struct pending) + followups * sizeof(struct broker_message);
-    struct pending *p = calloc(1, room + text + 1);
-
-    if (!p)
-        return NULL;
-    p->followups = (struct broker_message *)(p + 1);
-    p->text = (char *)p + room;
-    p->tag = tag;
-    p->next = s->pending;
-    if (p->next)
-        p->next->prev = p;
-    s->pending = p;
-    return p;
-}
-
-static void pending_free(struct split *s, struct pending *p)
-{
-    if (p->prev)
-        p->prev->next = p->next;
-    else
-        s->pending = p->next;
-    if (p->next)
-        p->next->prev = p->prev;
-    free(p);
-}
-
-static uint64_t tag_of(const struct pending *p)
-{
-    return BROKER_TAG_RESERVED | (uint64_t)(uintptr_t)p;
-}
-
-static struct pending *pending_of(uint64_t tag)
-{
-    return (struct pending *)(uintptr_t)(tag & ~BROKER_TAG_RESERVED);
-}
-
-static struct pending *keep_finish(struct split *s, const struct broker_finish *f)
-{
-    struct pending *p;
-    size_t text = f->dedup_key.len;
-
-    for (size_t i = 0; i < f->followups_len; i++)
-        text += message_room(&f->followups[i]);
-    p = pending_new(s, f->tag, f->followups_len, text);
-    if (!p)
-        return NULL;
-    p->finish = *f;
-    p->finish.tag = tag_of(p);
-    p->finish.result_id = p->finish.result = (struct slice){NULL, 0};
-    p->finish.followups = p->followups;
-    p->finish.dedup_key = keep(p, f->dedup_key);
-    for (size_t i = 0; i < f->followups_len; i++) {
-        p->followups[i] = f->followups[i];
-        p->followups[i].token = (struct slice){NULL, 0};
-        p->followups[i].queue = keep(p, f->followups[i].queue);
-        p->followups[i].envelope = keep(p, f->followups[i].envelope);
-        p->followups[i].id = keep(p, f->followups[i].id);
-    }
-    return p;
-}
-
-static struct pending *keep_bury(struct split *s, const struct broker_bury *bury)
-{
-    struct pending *p = pending_new(
-        s, bury->tag, 0, bury->cause.len + bury->id.len + bury->task.len + bury->dedup_key.len);
-
-    if (!p)
-        return NULL;
-    p->is_bury = true;
-    p->bury = *bury;
-    p->bury.tag = tag_of(p);
-    p->bury.result_id = p->bury.result = (struct slice){NULL, 0};
-    p->bury.cause = keep(p, bury->cause);
-    p->bury.id = keep(p, bury->id);
-    p->bury.task = keep(p, bury->task);
-    p->bury.dedup_key = keep(p, bury->dedup_key);
-    return p;
-}
-
 /* --- the two steps --- */
 
 /* First step: the result. Then nothing is lost that was promised to whoever waits for it. */
-static int store_first(struct split *s, struct pending *p, struct slice id, struct slice result,
-                       int64_t expires_ms, struct err *e)
+static int store_first(struct split *s, struct split_pending *p, struct slice id,
+                       struct slice result, int64_t expires_ms, struct err *e)
 {
     struct broker_store store = {
-        .tag = tag_of(p), .id = id, .result = result, .expires_ms = expires_ms};
+        .tag = split_pending_tag(p), .id = id, .result = result, .expires_ms = expires_ms};
 
     if (s->results->ops->store(s->results, &store, 1, e) == 0)
         return 0;
-    pending_free(s, p);
+    split_pending_free(&s->pending, p);
     return -1;
 }
 
@@ -188,7 +77,7 @@ static void settle_as_succeeded(struct broker_finish *f, struct broker_message *
 
 /* Second step, under the fence. CRASH: after result stored elsewhere, before finish - redelivery
  * finds SUCCESS. */
-static void end_delivery(struct split *s, struct pending *p, bool duplicate)
+static void end_delivery(struct split *s, struct split_pending *p, bool duplicate)
 {
     struct err e = ERR_INIT;
     int rc;
@@ -204,7 +93,7 @@ static void end_delivery(struct split *s, struct pending *p, bool duplicate)
     if (rc == 0)
         return;
     event_queue_fail(&s->events, p->tag, &e);
-    pending_free(s, p);
+    split_pending_free(&s->pending, p);
 }
 
 static void fail_item(struct split *s, uint64_t tag, const struct err *e)
@@ -216,10 +105,10 @@ static void finish_one(struct split *s, const struct broker_finish *f)
 {
     struct err e = ERR_INIT;
     struct broker_finish bare = *f;
-    struct pending *p;
+    struct split_pending *p;
 
     if (f->result_id.len && s->results) {
-        p = keep_finish(s, f);
+        p = split_pending_finish(&s->pending, f);
         if (!p)
             err_nomem(&e);
         if (!p || store_first(s, p, f->result_id, f->result, f->result_expires_ms, &e) != 0)
@@ -243,10 +132,10 @@ static void bury_one(struct split *s, const struct broker_bury *bury)
 {
     struct err e = ERR_INIT;
     struct broker_bury bare = *bury;
-    struct pending *p;
+    struct split_pending *p;
 
     if (bury->result_id.len && s->results) {
-        p = keep_bury(s, bury);
+        p = split_pending_bury(&s->pending, bury);
         if (!p)
             err_nomem(&e);
         if (!p || store_first(s, p, bury->result_id, bury->result, 0, &e) != 0)
@@ -283,7 +172,7 @@ static int split_note(struct broker *b, const struct broker_note *v, size_t n, s
 
 static void ask_for_first(struct split *s, const struct broker_event *claimed)
 {
-    struct pending *p = pending_new(s, claimed->tag, 0, claimed->id.len);
+    struct split_pending *p = split_pending_new(&s->pending, claimed->tag, 0, claimed->id.len);
     struct err e = ERR_INIT;
     uint64_t tag;
 
@@ -292,15 +181,15 @@ static void ask_for_first(struct split *s, const struct broker_event *claimed)
         event_queue_fail(&s->events, claimed->tag, &e);
         return;
     }
-    p->first = keep(p, claimed->id);
-    tag = tag_of(p);
+    p->first = split_pending_keep(p, claimed->id);
+    tag = split_pending_tag(p);
     if (s->results->ops->result_get(s->results, &tag, &p->first, 1, &e) == 0)
         return;
     event_queue_fail(&s->events, p->tag, &e);
-    pending_free(s, p);
+    split_pending_free(&s->pending, p);
 }
 
-static void answer_claim(struct split *s, struct pending *p, struct slice doc)
+static void answer_claim(struct split *s, struct split_pending *p, struct slice doc)
 {
     struct broker_event event = {.kind = BROKER_CLAIMED,
                                  .flags = BROKER_DUPLICATE,
@@ -309,7 +198,7 @@ static void answer_claim(struct split *s, struct pending *p, struct slice doc)
                                  .data = doc};
 
     event_queue_push(&s->events, &event);
-    pending_free(s, p);
+    split_pending_free(&s->pending, p);
 }
 
 /* --- events --- */
@@ -318,7 +207,7 @@ static void answer_claim(struct split *s, struct pending *p, struct slice doc)
  * business. */
 static bool translate_results(struct split *s, const struct broker_event *event)
 {
-    struct pending *p = pending_of(event->tag);
+    struct split_pending *p = split_pending_of(event->tag);
 
     if (!(event->tag & BROKER_TAG_RESERVED))
         return true;
@@ -328,14 +217,14 @@ static bool translate_results(struct split *s, const struct broker_event *event)
         answer_claim(s, p, event->data);
     } else if (p) {
         event_queue_fail(&s->events, p->tag, event->err);
-        pending_free(s, p);
+        split_pending_free(&s->pending, p);
     }
     return false;
 }
 
 static bool translate_jobs(struct split *s, struct broker_event *event)
 {
-    struct pending *p = pending_of(event->tag);
+    struct split_pending *p = split_pending_of(event->tag);
 
     if (event->kind == BROKER_CLAIMED && event->flags & BROKER_DUPLICATE) {
         event->data = (struct slice){NULL, 0};
@@ -348,7 +237,7 @@ static bool translate_jobs(struct split *s, struct broker_event *event)
     event->tag = p->tag;
     if (event->kind == BROKER_FINISHED && p->duplicate)
         event->flags |= BROKER_DUPLICATE;
-    pending_free(s, p);
+    split_pending_free(&s->pending, p);
     return true;
 }
 
@@ -541,7 +430,7 @@ static void split_close(struct broker *b, bool release_leases)
     s->jobs->ops->close(s->jobs, release_leases);
     if (s->results)
         s->results->ops->close(s->results, false);
-    for (struct pending *p = s->pending, *next; p; p = next) {
+    for (struct split_pending *p = s->pending, *next; p; p = next) {
         next = p->next;
         free(p);
     }
