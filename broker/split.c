@@ -182,6 +182,7 @@ static void ask_for_first(struct split *s, const struct broker_event *claimed)
         return;
     }
     p->first = split_pending_keep(p, claimed->id);
+    p->claimed = claimed->flags;
     tag = split_pending_tag(p);
     if (s->results->ops->result_get(s->results, &tag, &p->first, 1, &e) == 0)
         return;
@@ -191,11 +192,8 @@ static void ask_for_first(struct split *s, const struct broker_event *claimed)
 
 static void answer_claim(struct split *s, struct split_pending *p, struct slice doc)
 {
-    struct broker_event event = {.kind = BROKER_CLAIMED,
-                                 .flags = BROKER_DUPLICATE,
-                                 .tag = p->tag,
-                                 .id = p->first,
-                                 .data = doc};
+    struct broker_event event = {
+        .kind = BROKER_CLAIMED, .flags = p->claimed, .tag = p->tag, .id = p->first, .data = doc};
 
     event_queue_push(&s->events, &event);
     split_pending_free(&s->pending, p);

@@ -21,6 +21,7 @@ struct split_pending {
     struct broker_finish finish;
     struct broker_bury bury;
     struct slice first; /* a claim: the id that succeeded */
+    unsigned claimed;   /* and the flags of its answer */
     struct broker_message *followups;
     char *text; /* where the next copied text goes */
 };

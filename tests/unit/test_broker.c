@@ -3,7 +3,7 @@
 #include "tests/support/check.h"
 
 #include "base/buf.h"
-#include "broker/broker.h"
+#include "broker/backend.h"
 
 #include <stdio.h>
 #include <unistd.h>
@@ -263,6 +263,56 @@ static void the_trace_tells_ops_and_events_but_no_contents(void **state)
     assert_null(strstr(text, "secret-body"));
 }
 
+/* Jobs at a broker that says of each claim what the test wants. */
+struct scripted {
+    struct broker base;
+    struct broker_event event;
+    bool told;
+};
+
+static int scripted_poll(struct broker *b, struct broker_event *events, int max)
+{
+    struct scripted *s = (struct scripted *)b;
+
+    if (s->told || max < 1)
+        return 0;
+    s->told = true;
+    events[0] = s->event;
+    return 1;
+}
+
+static void scripted_close(struct broker *b, bool release_leases)
+{
+    (void)b;
+    (void)release_leases;
+}
+
+/* A job that finds its own success goes on with what follows from it, if the broker says that it
+ * may not have been sent: with results elsewhere too. */
+static void split_keeps_what_a_claim_was_told(void **state)
+{
+    static const struct broker_ops ops = {
+        .name = "scripted", .poll = scripted_poll, .close = scripted_close};
+    struct scripted jobs = {.base.ops = &ops,
+                            .event = {.kind = BROKER_CLAIMED,
+                                      .flags = BROKER_DUPLICATE | BROKER_REDELIVERED,
+                                      .tag = 5,
+                                      .id = slice_of("mine")}};
+    struct clock_fake clock;
+    struct broker_event event;
+    struct err e = ERR_INIT;
+    struct broker *b;
+
+    (void)state;
+    clock_fake_init(&clock, 1795000000000);
+    b = split_wrap(&jobs.base, open_as(&clock, "memory:", NULL, NULL), &e);
+    event = expect(b, BROKER_CLAIMED);
+    assert_int_equal(event.flags, BROKER_DUPLICATE | BROKER_REDELIVERED);
+    assert_int_equal(event.tag, 5);
+    assert_true(slice_is(event.id, "mine"));
+    broker_close(b, false);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -274,6 +324,7 @@ int main(void)
         cmocka_unit_test(closing_during_a_split_finish_leaves_the_job),
         cmocka_unit_test(a_continuation_must_match_its_outcome),
         cmocka_unit_test(the_trace_tells_ops_and_events_but_no_contents),
+        cmocka_unit_test(split_keeps_what_a_claim_was_told),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
