@@ -13,8 +13,8 @@
  * back marked as redelivered, is looked up in the results stream, and is dropped when its record is
  * there. Such deliveries are called suspicious (amqp_suspect.c); no other one is looked up.
  *
- * Files: amqp_wire.c connections, amqp_topology.c declarations, amqp_out.c messages on their way
- * out, amqp_publish.c what callers publish, amqp_consume.c deliveries and their hand-out,
+ * Files: amqp_wire.c connections, amqp_topology.c declarations, amqp_step.c, amqp_out.c and
+ * amqp_out_write.c messages on their way out, amqp_publish.c what callers publish, amqp_consume.c deliveries and their hand-out,
  * amqp_held.c the ring of unacknowledged deliveries, amqp_long.c those acknowledged early,
  * amqp_settle.c finish, release, bury, amqp_suspect.c redelivered messages, amqp_claim.c,
  * amqp_owned.c and amqp_follow.c dedup keys, amqp_results.c, amqp_lookup.c, amqp_watch.c,
