@@ -80,6 +80,7 @@ static void step(struct amqp_broker *b)
 {
     bool acked;
 
+    amqp_deliveries_tick(b);
     amqp_consume_tick(b);
     amqp_out_tick(b);
     amqp_long_tick(b);
@@ -135,7 +136,7 @@ static int64_t earlier(int64_t a, int64_t b)
 static int64_t amqp_deadline(struct broker *base)
 {
     struct amqp_broker *b = amqp_of(base);
-    int64_t at = earlier(amqp_consume_deadline(b), amqp_out_deadline(b));
+    int64_t at = earlier(amqp_deliveries_deadline(b), amqp_out_deadline(b));
 
     at = earlier(at, amqp_suspects_deadline(b));
     at = earlier(at, amqp_long_deadline(b));

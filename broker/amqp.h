@@ -14,11 +14,11 @@
  * there. Such deliveries are called suspicious (amqp_suspect.c); no other one is looked up.
  *
  * Files: amqp_wire.c connections, amqp_topology.c declarations, amqp_step.c, amqp_out.c and
- * amqp_out_write.c messages on their way out, amqp_publish.c what callers publish, amqp_consume.c deliveries and their hand-out,
- * amqp_held.c the ring of unacknowledged deliveries, amqp_long.c those acknowledged early,
- * amqp_settle.c finish, release, bury, amqp_suspect.c redelivered messages, amqp_claim.c,
- * amqp_owned.c and amqp_follow.c dedup keys, amqp_results.c, amqp_lookup.c, amqp_watch.c,
- * amqp_replies.c and amqp_recent.c results, amqp_reader.c stream readers,
+ * amqp_out_write.c messages on their way out, amqp_publish.c what callers publish, amqp_consume.c
+ * deliveries and their hand-out, amqp_held.c the ring of unacknowledged deliveries, amqp_long.c
+ * those acknowledged early, amqp_settle.c finish, release, bury, amqp_suspect.c redelivered
+ * messages, amqp_claim.c, amqp_owned.c and amqp_follow.c dedup keys, amqp_results.c, amqp_lookup.c,
+ * amqp_watch.c, amqp_replies.c and amqp_recent.c results, amqp_reader.c stream readers,
  * amqp_query.c questions between processes, amqp_ask.c and amqp_dead.c operators, amqp_totals.c,
  * amqp_doctor.c, amqp_kind.c.
  * Fork rule: open after fork, one process, one thread beside the dialing ones.
@@ -92,8 +92,7 @@ struct amqp_queue {
     char tag[16]; /* consumer tag in use, "" for none */
     int prefetch; /* of that consumer */
     bool declared;
-    bool known; /* and what it is was looked at: it may be consumed */
-    bool consuming;
+    bool known;               /* and what it is was looked at: it may be consumed */
     bool changing;            /* a consume or cancel is under way */
     struct held_list waiting; /* arrived, not handed out */
 };
@@ -176,17 +175,24 @@ struct out_spec amqp_task_spec(const struct broker_message *m);
 /* --- amqp_consume.c --- */
 extern const struct amqp_role_ops amqp_consume_role;
 void amqp_credit(struct broker *base, int n);
-void amqp_hand_out(struct amqp_broker *b);
+void amqp_consume_tick(struct amqp_broker *b);
 /* All queues that are there may be consumed. */
 void amqp_kinds_known(struct amqp_broker *b);
-void amqp_consume_tick(struct amqp_broker *b);
-int64_t amqp_consume_deadline(const struct amqp_broker *b);
+
+/* --- amqp_delivery.c --- */
+/* What came by the consumer of that queue. */
+void amqp_take_delivery(struct amqp_broker *b, const struct amqp_incoming *in, size_t queue);
+void amqp_hand_out(struct amqp_broker *b);
 /* A delivery that is not suspicious, or was cleared: it may be handed out. */
 void amqp_offer(struct amqp_broker *b, struct amqp_held *h, bool front);
 /* The delivery has ended: it is acknowledged with its neighbours. */
 void amqp_done_with(struct amqp_broker *b, struct amqp_held *h);
 /* True when acknowledgements were written. */
 bool amqp_ack_flush(struct amqp_broker *b);
+/* The consuming connection is gone: its deliveries are not ours any more, and begin a new epoch. */
+void amqp_deliveries_down(struct amqp_broker *b);
+int64_t amqp_deliveries_deadline(const struct amqp_broker *b);
+void amqp_deliveries_tick(struct amqp_broker *b);
 
 /* --- amqp_settle.c --- */
 int amqp_renew(struct broker *base, const struct broker_receipt *v, size_t n, struct err *e);
