@@ -205,10 +205,22 @@ struct broker_receipt amqp_receipt_of(const struct amqp_held *h);
 struct amqp_held *amqp_held_of(struct amqp_broker *b, const struct broker_receipt *receipt);
 /* Whatever has become of it since it was handed out; NULL: it has ended. */
 struct amqp_held *amqp_held_find(struct amqp_broker *b, const struct broker_receipt *receipt);
+
+/* --- amqp_ending.c: what is said about a run --- */
 /* The task id that records of the job carry. */
 struct slice amqp_job_id(const struct amqp_held *h, struct slice result_id);
 int amqp_add_record(struct amqp_broker *b, struct out_step *step,
                     const struct amqp_result_record *record, struct err *e);
+/* Adds the record of a run, and with an id the reply that its sender asked for. expires_ms as in
+ * broker_finish. */
+int amqp_add_result(struct amqp_broker *b, struct out_step *step, const struct amqp_held *h,
+                    enum amqp_result_outcome outcome, struct slice id, struct slice doc,
+                    int64_t expires_ms, struct err *e);
+/* Whether the server takes a document of that length, as far as is known. */
+bool amqp_result_fits(const struct amqp_broker *b, size_t doc_len);
+/* A success whose document does not fit becomes a failure that says so: else it could never end. */
+int amqp_add_misfit(struct amqp_broker *b, struct out_step *step, const struct amqp_held *h,
+                    const struct broker_finish *f, struct err *e);
 
 /* --- amqp_suspect.c: deliveries that may have been handled before --- */
 /* Takes charge of it: it is offered or ended (amqp_done_with) later. */

@@ -55,7 +55,7 @@ struct question {
     int64_t later_ms; /* monotonic; CLOCK_NEVER */
 
     struct totals_fold *fold; /* owned; amqp_totals.c */
-    struct grave_work *grave; /* owned; amqp_dead.c */
+    struct grave_work *grave; /* owned; amqp_grave.h */
 };
 
 struct amqp_asking {
@@ -120,7 +120,7 @@ void query_tick(struct amqp_broker *b);
 void totals_answer(struct amqp_broker *b, struct question *q);
 void totals_release(struct question *q);
 
-/* --- amqp_dead.c --- */
+/* --- amqp_dead.c and amqp_grave.c --- */
 void dead_list(struct amqp_broker *b, struct question *q);
 void dead_show(struct amqp_broker *b, struct question *q);
 void dead_retry(struct amqp_broker *b, struct question *q);
