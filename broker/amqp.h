@@ -13,14 +13,16 @@
  * back marked as redelivered, is looked up in the results stream, and is dropped when its record is
  * there. Such deliveries are called suspicious (amqp_suspect.c); no other one is looked up.
  *
- * Files: amqp_wire.c connections, amqp_topology.c declarations, amqp_step.c, amqp_out.c and
- * amqp_out_write.c messages on their way out, amqp_publish.c what callers publish, amqp_consume.c
- * deliveries and their hand-out, amqp_held.c the ring of unacknowledged deliveries, amqp_long.c
- * those acknowledged early, amqp_settle.c finish, release, bury, amqp_suspect.c redelivered
- * messages, amqp_claim.c, amqp_owned.c and amqp_follow.c dedup keys, amqp_results.c, amqp_lookup.c,
- * amqp_watch.c, amqp_replies.c and amqp_recent.c results, amqp_reader.c stream readers,
- * amqp_query.c questions between processes, amqp_ask.c and amqp_dead.c operators, amqp_totals.c,
- * amqp_doctor.c, amqp_kind.c.
+ * Files: amqp_wire.c connections, amqp_topology.c and amqp_topology_steps.c declarations,
+ * amqp_step.c, amqp_out.c and amqp_out_write.c messages on their way out, amqp_publish.c what
+ * callers publish, amqp_consume.c consumers, amqp_delivery.c deliveries and their hand-out,
+ * amqp_held.c the ring of unacknowledged deliveries, amqp_aside.c and amqp_long.c those
+ * acknowledged early, amqp_settle.c finish, release, bury, amqp_ending.c what is said of a run,
+ * amqp_suspect.c redelivered messages, amqp_claim.c, amqp_owned.c and amqp_follow.c dedup keys,
+ * amqp_results.c, amqp_lookup.c, amqp_watch.c, amqp_replies.c and amqp_recent.c results,
+ * amqp_reader.c stream readers, amqp_query.c questions between processes, amqp_ask.c,
+ * amqp_survey.c, amqp_grave.c, amqp_dead.c and amqp_totals.c operators, amqp_doctor.c and
+ * amqp_kind.c what queues are.
  * Fork rule: open after fork, one process, one thread beside the dialing ones.
  */
 #ifndef BROKER_AMQP_H
@@ -231,18 +233,25 @@ void amqp_suspects_release(struct amqp_broker *b);
 int64_t amqp_suspects_deadline(const struct amqp_broker *b);
 void amqp_suspects_tick(struct amqp_broker *b);
 
-/* --- amqp_long.c: deliveries that are acknowledged early --- */
+/* --- amqp_aside.c: jobs whose deliveries were acknowledged early --- */
+/* Taken. -1 when out of memory. */
+int amqp_aside_add(struct amqp_broker *b, struct amqp_held *h);
+/* By the delivery that it was; NULL: none such. */
 struct amqp_held *amqp_aside_find(const struct amqp_broker *b, uint32_t epoch, uint64_t tag);
 /* Whether the job of a delivery goes on here under another one that was put aside: there is a copy
  * of that in the broker, so nothing is lost when this one goes. */
 bool amqp_aside_has(const struct amqp_broker *b, const struct amqp_held *h);
 /* The same, but what follows from it is on its way out: this delivery may be a part of that. */
 bool amqp_aside_ends(const struct amqp_broker *b, const struct amqp_held *h);
-void amqp_aside_end(struct amqp_broker *b, struct amqp_held *h); /* freed */
-void amqp_aside_down(struct amqp_broker *b); /* the consuming connection is gone */
+/* It has ended: freed. */
+void amqp_aside_end(struct amqp_broker *b, struct amqp_held *h);
+/* The consuming connection is gone. */
+void amqp_aside_down(struct amqp_broker *b);
 void amqp_aside_release(struct amqp_broker *b);
 /* How many of a queue: handed out, or not. */
 int64_t amqp_aside_count(const struct amqp_broker *b, size_t queue, bool lent);
+
+/* --- amqp_long.c: how they come to be acknowledged early, and their copies --- */
 /* What follows from the job is safe: no copy with that token is to run. A no-op for "". */
 void amqp_end_copies(struct amqp_broker *b, const char *token);
 /* A copy came back. Takes charge of it. */

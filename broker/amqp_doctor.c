@@ -204,21 +204,28 @@ static bool lost(struct amqp_broker *b, struct amqp_doctor *d, const struct amqp
     return true;
 }
 
-/* The refusal closed the channel; an acceptance, which no server gives, did not. */
+/* A refusal closed the channel. */
+static void go_on(struct amqp_broker *b, struct amqp_doctor *d, bool refused)
+{
+    struct err e = ERR_INIT;
+
+    if (refused && link_open_channel(b->wires[AMQP_PUBLISH].link, AMQP_CH_DOCTOR, &e) != 0)
+        fail(b, d, &e);
+    else
+        next_queue(b, d);
+}
+
+/* It is always refused; an acceptance, which no server gives, tells nothing. */
 static void on_type(void *owner, void *context, uint64_t number, const struct amqp_answer *a)
 {
     struct amqp_broker *b = owner;
     struct amqp_doctor *d = context;
-    struct err e = ERR_INIT;
 
     (void)number;
     if (lost(b, d, a))
         return;
     tell_queue(d, a->method ? "" : a->why->text);
-    if (!a->method && link_open_channel(b->wires[AMQP_PUBLISH].link, AMQP_CH_DOCTOR, &e) != 0)
-        fail(b, d, &e);
-    else
-        next_queue(b, d);
+    go_on(b, d, !a->method);
 }
 
 static void ask_type(struct amqp_broker *b, struct amqp_doctor *d)
@@ -233,7 +240,6 @@ static void on_counts(void *owner, void *context, uint64_t number, const struct 
 {
     struct amqp_broker *b = owner;
     struct amqp_doctor *d = context;
-    struct err e = ERR_INIT;
 
     (void)number;
     if (lost(b, d, a))
@@ -247,10 +253,7 @@ static void on_counts(void *owner, void *context, uint64_t number, const struct 
         return;
     }
     tell_no_queue(d, a);
-    if (link_open_channel(b->wires[AMQP_PUBLISH].link, AMQP_CH_DOCTOR, &e) != 0)
-        fail(b, d, &e);
-    else
-        next_queue(b, d);
+    go_on(b, d, true);
 }
 
 static void next_queue(struct amqp_broker *b, struct amqp_doctor *d)

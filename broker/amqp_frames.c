@@ -40,8 +40,16 @@ static char *room(struct buf *out, uint32_t frame_max, struct err *e)
     return p;
 }
 
-static void finish_frame(struct buf *out, char *p, size_t payload)
+/* Where the library encodes, behind what begins the payload and is ours. */
+static amqp_bytes_t payload_behind(char *p, size_t own, uint32_t frame_max)
 {
+    return (amqp_bytes_t){.bytes = p + FRAME_HEAD + own, .len = frame_max - FRAME_OVERHEAD - own};
+}
+
+/* The payload is there. */
+static void finish_frame(struct buf *out, char *p, int type, int channel, size_t payload)
+{
+    put_head(p, type, channel, payload);
     p[FRAME_HEAD + payload] = (char)AMQP_FRAME_END;
     buf_commit(out, payload + FRAME_OVERHEAD);
 }
@@ -50,19 +58,15 @@ int frames_add_method(struct buf *out, uint32_t frame_max, int channel, amqp_met
                       const void *decoded, struct err *e)
 {
     char *p = room(out, frame_max, e);
-    amqp_bytes_t into;
     int len;
 
     if (!p)
         return -1;
-    into.bytes = p + FRAME_HEAD + 4;
-    into.len = frame_max - FRAME_OVERHEAD - 4;
-    len = amqp_encode_method(id, (void *)decoded, into);
+    len = amqp_encode_method(id, (void *)decoded, payload_behind(p, 4, frame_max));
     if (len < 0)
         return not_encoded(len, amqp_method_name(id), frame_max, e);
-    put_head(p, AMQP_FRAME_METHOD, channel, (size_t)len + 4);
     put_u32(p + FRAME_HEAD, id);
-    finish_frame(out, p, (size_t)len + 4);
+    finish_frame(out, p, AMQP_FRAME_METHOD, channel, (size_t)len + 4);
     return 0;
 }
 
@@ -70,21 +74,18 @@ static int add_header(struct buf *out, uint32_t frame_max, int channel,
                       const amqp_basic_properties_t *properties, uint64_t size, struct err *e)
 {
     char *p = room(out, frame_max, e);
-    amqp_bytes_t into;
     int len;
 
     if (!p)
         return -1;
-    into.bytes = p + FRAME_HEAD + 12;
-    into.len = frame_max - FRAME_OVERHEAD - 12;
-    len = amqp_encode_properties(AMQP_BASIC_CLASS, (void *)properties, into);
+    len = amqp_encode_properties(AMQP_BASIC_CLASS, (void *)properties,
+                                 payload_behind(p, 12, frame_max));
     if (len < 0)
         return not_encoded(len, "a message's headers", frame_max, e);
-    put_head(p, AMQP_FRAME_HEADER, channel, (size_t)len + 12);
     put_u32(p + FRAME_HEAD, (uint32_t)AMQP_BASIC_CLASS << 16);
     put_u32(p + FRAME_HEAD + 4, (uint32_t)(size >> 32));
     put_u32(p + FRAME_HEAD + 8, (uint32_t)size);
-    finish_frame(out, p, (size_t)len + 12);
+    finish_frame(out, p, AMQP_FRAME_HEADER, channel, (size_t)len + 12);
     return 0;
 }
 
@@ -102,9 +103,8 @@ static int add_body(struct buf *out, uint32_t frame_max, int channel, struct sli
         size_t len = body.len < most ? body.len : most;
         char *p = buf_reserve(out, len + FRAME_OVERHEAD);
 
-        put_head(p, AMQP_FRAME_BODY, channel, len);
         memcpy(p + FRAME_HEAD, body.ptr, len);
-        finish_frame(out, p, len);
+        finish_frame(out, p, AMQP_FRAME_BODY, channel, len);
         body = slice_make(body.ptr + len, body.len - len);
     }
     return 0;
@@ -130,8 +130,7 @@ int frames_add_heartbeat(struct buf *out, struct err *e)
 
     if (!p)
         return -1;
-    put_head(p, AMQP_FRAME_HEARTBEAT, 0, 0);
-    finish_frame(out, p, 0);
+    finish_frame(out, p, AMQP_FRAME_HEARTBEAT, 0, 0);
     return 0;
 }
 

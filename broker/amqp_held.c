@@ -146,6 +146,8 @@ void held_ring_release(struct held_ring *r)
     *r = (struct held_ring){0};
 }
 
+/* --- one --- */
+
 void held_free(struct amqp_held *h)
 {
     if (!h)
@@ -153,4 +155,16 @@ void held_free(struct amqp_held *h)
     free(h->envelope);
     free(h->texts);
     free(h);
+}
+
+bool held_at_work(const struct amqp_held *h)
+{
+    return h->state == HELD_LENT || h->state == HELD_SETTLING;
+}
+
+bool held_same_job(const struct amqp_held *h, struct slice token, struct slice id, int64_t retries)
+{
+    if (token.len && slice_is(token, h->token))
+        return true;
+    return h->id.ptr && id.len && slice_eq(h->id, id) && h->retries == retries;
 }

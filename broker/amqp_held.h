@@ -90,4 +90,9 @@ void held_ring_release(struct held_ring *r);
 
 void held_free(struct amqp_held *h);
 
+/* The caller has it, or its end is on the way. */
+bool held_at_work(const struct amqp_held *h);
+/* Whether it is of the job with that token (of copies), or with that id and number of retries. */
+bool held_same_job(const struct amqp_held *h, struct slice token, struct slice id, int64_t retries);
+
 #endif

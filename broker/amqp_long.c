@@ -32,82 +32,6 @@
     "longer jobs are acknowledged early when the limit is known: say it in the URL as "            \
     "?consumer_timeout=SECONDS"
 
-/* --- those put aside --- */
-
-struct amqp_held *amqp_aside_find(const struct amqp_broker *b, uint32_t epoch, uint64_t tag)
-{
-    for (size_t i = 0; i < b->aside.len; i++) {
-        if (b->aside.v[i]->tag == tag && b->aside.v[i]->epoch == epoch)
-            return b->aside.v[i];
-    }
-    return NULL;
-}
-
-static int aside_add(struct amqp_aside *a, struct amqp_held *h)
-{
-    struct amqp_held **v;
-
-    if (a->len == a->cap) {
-        v = realloc(a->v, (a->cap + 16) * sizeof(struct amqp_held *));
-        if (!v)
-            return -1;
-        a->v = v;
-        a->cap += 16;
-    }
-    a->v[a->len++] = h;
-    return 0;
-}
-
-void amqp_aside_end(struct amqp_broker *b, struct amqp_held *h)
-{
-    struct amqp_aside *a = &b->aside;
-
-    for (size_t i = 0; i < a->len; i++) {
-        if (a->v[i] == h)
-            a->v[i] = a->v[--a->len];
-    }
-    held_free(h);
-}
-
-static bool at_work(const struct amqp_held *h)
-{
-    return h->state == HELD_LENT || h->state == HELD_SETTLING;
-}
-
-/* Who is not at work is left to his copy; who is keeps his receipt. */
-void amqp_aside_down(struct amqp_broker *b)
-{
-    struct amqp_aside *a = &b->aside;
-    size_t kept = 0;
-
-    a->returned = (struct held_list){0};
-    for (size_t i = 0; i < a->len; i++) {
-        if (!at_work(a->v[i])) {
-            held_free(a->v[i]);
-            continue;
-        }
-        a->v[kept++] = a->v[i];
-    }
-    a->len = kept;
-}
-
-void amqp_aside_release(struct amqp_broker *b)
-{
-    for (size_t i = 0; i < b->aside.len; i++)
-        held_free(b->aside.v[i]);
-    free(b->aside.v);
-    b->aside = (struct amqp_aside){0};
-}
-
-int64_t amqp_aside_count(const struct amqp_broker *b, size_t queue, bool lent)
-{
-    int64_t n = 0;
-
-    for (size_t i = 0; i < b->aside.len; i++)
-        n += b->aside.v[i]->queue == queue && at_work(b->aside.v[i]) == lent;
-    return n;
-}
-
 /* --- copies --- */
 
 static int64_t limit_ms(const struct amqp_broker *b)
@@ -207,7 +131,7 @@ static void on_copied(struct amqp_broker *b, struct out_step *step, const struct
                  "id=%.*s cause=\"%s\"", SLICE_ARG(h->id), why->text);
         return;
     }
-    if (h->state == HELD_DONE || h->kept_aside || aside_add(&b->aside, h) != 0)
+    if (h->state == HELD_DONE || h->kept_aside || amqp_aside_add(b, h) != 0)
         return; /* its end is recorded under the token as well; or the next look tries again */
     h->kept_aside = true;
     if (h->state == HELD_LENT)
@@ -246,50 +170,20 @@ static void look(struct amqp_broker *b)
 
 /* --- copies that come back --- */
 
-static bool same_job(const struct amqp_held *h, struct slice token, struct slice id,
-                     int64_t retries)
-{
-    if (token.len && slice_is(token, h->token))
-        return true;
-    return h->id.ptr && id.len && slice_eq(h->id, id) && h->retries == retries;
-}
-
 /* Whether somebody here is at work on it. */
 static bool hold(const struct amqp_broker *b, struct slice token, struct slice id, int64_t retries)
 {
     for (size_t i = 0; i < b->aside.len; i++) {
-        if (same_job(b->aside.v[i], token, id, retries))
+        if (held_same_job(b->aside.v[i], token, id, retries))
             return true;
     }
     for (uint64_t tag = b->held.first; tag < b->held.end; tag++) {
         const struct amqp_held *h = held_ring_find(&b->held, tag);
 
-        if (h && at_work(h) && same_job(h, token, id, retries))
+        if (h && held_at_work(h) && held_same_job(h, token, id, retries))
             return true;
     }
     return false;
-}
-
-static bool is_aside(const struct amqp_broker *b, const struct amqp_held *h, bool ending)
-{
-    for (size_t i = 0; i < b->aside.len; i++) {
-        const struct amqp_held *other = b->aside.v[i];
-
-        if ((other->state == HELD_SETTLING) == ending &&
-            same_job(other, slice_of(""), h->id, h->retries))
-            return true;
-    }
-    return false;
-}
-
-bool amqp_aside_has(const struct amqp_broker *b, const struct amqp_held *h)
-{
-    return is_aside(b, h, false);
-}
-
-bool amqp_aside_ends(const struct amqp_broker *b, const struct amqp_held *h)
-{
-    return is_aside(b, h, true);
 }
 
 static void wait_for_answers(struct amqp_broker *b, struct amqp_held *h, int64_t ms)

@@ -1,12 +1,9 @@
 #include "broker/amqp_topology.h"
 
-#include "broker/amqp_ladder.h"
+#include "broker/amqp_topology_steps.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-/* Segments are what a stream forgets: an eighth of what it keeps is lost early at most. */
-#define STREAM_SEGMENT_BYTES (32 * 1024 * 1024)
 
 struct topology_job {
     struct topology_job *next;
@@ -19,15 +16,6 @@ struct topology_job {
     bool asked;   /* the step's method was written */
     bool failed;
     struct err why;
-};
-
-/* What a step says to the server. */
-struct topology_step {
-    struct amqp_declare d;
-    bool passive; /* look whether the queue is there */
-    bool makes;   /* left out when the queue was found */
-    bool exclusive;
-    bool auto_delete;
 };
 
 void topology_init(struct amqp_topology *t, int channel, void *owner)
@@ -102,148 +90,6 @@ void topology_forget(struct amqp_topology *t, enum topology_kind kind, struct sl
     t->granted = rest;
 }
 
-/* --- the steps of each kind --- */
-
-static void look_for(struct topology_step *s, struct slice queue)
-{
-    s->d.kind = AMQP_DECLARE_QUEUE;
-    s->d.name = queue;
-    s->passive = true;
-}
-
-static void make_queue(struct topology_step *s, struct slice queue)
-{
-    s->d.kind = AMQP_DECLARE_QUEUE;
-    s->d.name = queue;
-    s->makes = true;
-}
-
-static void make_exchange(struct topology_step *s, struct slice name, const char *type)
-{
-    s->d.kind = AMQP_DECLARE_EXCHANGE;
-    s->d.name = name;
-    s->d.type = slice_of(type);
-    s->makes = true;
-}
-
-static void bind(struct topology_step *s, struct slice queue, struct slice exchange,
-                 struct slice key)
-{
-    s->d.kind = AMQP_BIND_QUEUE;
-    s->d.name = queue;
-    s->d.source = exchange;
-    s->d.key = key;
-    s->makes = true;
-}
-
-static void add_argument(struct topology_step *s, const char *name, amqp_field_value_t value)
-{
-    s->d.entries[s->d.arguments.num_entries++] =
-        (amqp_table_entry_t){amqp_cstring_bytes(name), value};
-    s->d.arguments.entries = s->d.entries;
-}
-
-static bool task_queue_step(struct topology_step *s, const struct topology_job *job, int n)
-{
-    struct slice name = job->wish.name;
-
-    if (n == 0)
-        look_for(s, name);
-    else if (n == 1)
-        make_exchange(s, name, "direct");
-    else if (n == 2)
-        make_queue(s, name);
-    else if (n == 3)
-        bind(s, name, name, name);
-    return n < 4;
-}
-
-static bool grave_step(struct topology_step *s, const struct topology_job *job, int n)
-{
-    if (n == 0)
-        look_for(s, job->wish.name);
-    else if (n == 1)
-        make_queue(s, job->wish.name);
-    return n < 2;
-}
-
-static bool replies_step(struct topology_step *s, const struct topology_job *job, int n)
-{
-    if (n != 0)
-        return false;
-    make_queue(s, job->wish.name);
-    s->auto_delete = true;
-    add_argument(s, "x-expires", amqp_value_of_integer(job->wish.number));
-    return true;
-}
-
-static bool stream_step(struct topology_step *s, const struct topology_job *job, int n)
-{
-    if (n == 0)
-        look_for(s, job->wish.name);
-    else if (n == 1) {
-        make_queue(s, job->wish.name);
-        snprintf(s->d.key_text, sizeof(s->d.key_text), "%llds", (long long)job->wish.number);
-        add_argument(s, "x-queue-type", amqp_value_of_text(slice_of("stream")));
-        if (job->wish.number > 0)
-            add_argument(s, "x-max-age", amqp_value_of_text(slice_of(s->d.key_text)));
-        add_argument(s, "x-stream-max-segment-size-bytes",
-                     amqp_value_of_integer(STREAM_SEGMENT_BYTES));
-    }
-    return n < 2;
-}
-
-static bool query_step(struct topology_step *s, const struct topology_job *job, int n)
-{
-    if (n == 0) {
-        make_exchange(s, slice_of(QUERY_EXCHANGE), "fanout");
-    } else if (n == 1) {
-        make_queue(s, job->wish.name);
-        s->exclusive = true;
-        s->auto_delete = true;
-    } else if (n == 2) {
-        bind(s, job->wish.name, slice_of(QUERY_EXCHANGE), slice_of(""));
-    }
-    return n < 3;
-}
-
-static bool query_exchange_step(struct topology_step *s, const struct topology_job *job, int n)
-{
-    (void)job;
-    if (n == 0)
-        make_exchange(s, slice_of(QUERY_EXCHANGE), "fanout");
-    return n < 1;
-}
-
-static bool ladder_step(struct topology_step *s, const struct topology_job *job, int n)
-{
-    return amqp_ladder_topology(&s->d, n, job->delays);
-}
-
-static bool exit_step(struct topology_step *s, const struct topology_job *job, int n)
-{
-    return n == 0 && amqp_ladder_binding(&s->d, job->wish.name, NULL) == 0;
-}
-
-static bool delay_step(struct topology_step *s, const struct topology_job *job, int n)
-{
-    return amqp_step_topology(&s->d, n, (int)job->wish.number, job->delays);
-}
-
-typedef bool step_fn(struct topology_step *s, const struct topology_job *job, int n);
-
-static step_fn *const kinds[] = {
-    [TOPOLOGY_TASK_QUEUE] = task_queue_step,
-    [TOPOLOGY_GRAVE] = grave_step,
-    [TOPOLOGY_REPLIES] = replies_step,
-    [TOPOLOGY_STREAM] = stream_step,
-    [TOPOLOGY_QUERY] = query_step,
-    [TOPOLOGY_LADDER] = ladder_step,
-    [TOPOLOGY_QUERY_EXCHANGE] = query_exchange_step,
-    [TOPOLOGY_LADDER_EXIT] = exit_step,
-    [TOPOLOGY_DELAY_QUEUE] = delay_step,
-};
-
 /* --- running them --- */
 
 static void run(struct amqp_topology *t);
@@ -281,12 +127,10 @@ static void take_refusal(struct topology_job *job, const struct topology_step *s
 
 static bool next_step(struct topology_job *job, struct topology_step *s)
 {
-    *s = (struct topology_step){0};
-    while (kinds[job->wish.kind](s, job, job->step)) {
+    while (topology_step(s, &job->wish, job->step, job->delays)) {
         if (!(job->adopted && s->makes))
             return true;
         job->step++;
-        *s = (struct topology_step){0};
     }
     return false;
 }
