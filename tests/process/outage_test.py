@@ -290,7 +290,7 @@ class RedisServer(unittest.TestCase):
         body = base64.b64encode(b'[["' + b"x" * 100_000_000 + b'"], {}, {}]').decode()
         subprocess.run(["redis-cli", "-s", self.redis.socket, "-x", "LPUSH", "celery"], check=True, stdout=subprocess.DEVNULL,
                        input=envelope(**{"body": body}).encode())
-        wait_until(lambda: self.redis.cli("LLEN", "celery.dead") == "1", "the dead letter")
+        wait_until(lambda: self.redis.cli("LLEN", "celery.dead") == "1", "the dead letter", 180 * SCALE)
         self.assertEqual(result(self.url, call(self.url, "math.add", 2, 3), wait_s=30)["result"], 5)
         self.assertEqual(worker.dispatcher(), dispatcher)
 

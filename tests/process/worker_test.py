@@ -254,7 +254,8 @@ class WorkerTest(unittest.TestCase):
         self.worker("-c", "1")
         started = time.time()
         task_id = call(self.url, "math.add", 1, 2, countdown=1.5)
-        self.assertEqual(totals(self.url)["delayed"] + totals(self.url)["succeeded"], 1)
+        t = totals(self.url)
+        self.assertEqual(t["delayed"] + t["waiting"] + t["leased"] + t["succeeded"], 1, t)
         self.assertEqual(result(self.url, task_id, wait_s=30)["result"], 3)
         self.assertGreaterEqual(time.time() - started, 1.5)
 

@@ -1,5 +1,6 @@
 /*
- * Tasks whose effect can be counted: each run appends the line "WORD" to a file, in one write. What
+ * Tasks whose effect can be counted: each run writes its process's number to FILE.pid and then
+ * appends the line "WORD" to FILE, in one write. What
  * they do next is in their arguments: sleep, fail as long as the file has too few lines, retry.
  */
 #include "tasks/task.h"
@@ -15,16 +16,28 @@ static const char *text(struct celeriac_call *call, size_t index, const char *na
     return json_string_value(celeriac_arg(call, index, name));
 }
 
-static int append(struct celeriac_call *call)
+static int put_line(const char *path, int flags, const char *line)
 {
-    char line[300];
-    int fd = open(text(call, 0, "path"), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644);
-    int len = snprintf(line, sizeof(line), "%s\n", text(call, 1, "word"));
-    int ok = fd >= 0 && write(fd, line, (size_t)len) == len;
+    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | flags, 0644);
+    size_t len = strlen(line);
+    int ok = fd >= 0 && write(fd, line, len) == (ssize_t)len;
 
     if (fd >= 0)
         close(fd);
     return ok ? 0 : -1;
+}
+
+static int append(struct celeriac_call *call)
+{
+    const char *path = text(call, 0, "path");
+    char pid_path[4096], line[300];
+
+    snprintf(pid_path, sizeof(pid_path), "%s.pid", path);
+    snprintf(line, sizeof(line), "%d\n", (int)getpid());
+    if (put_line(pid_path, O_TRUNC, line) < 0)
+        return -1;
+    snprintf(line, sizeof(line), "%s\n", text(call, 1, "word"));
+    return put_line(path, O_APPEND, line);
 }
 
 static int count_lines(struct celeriac_call *call)
