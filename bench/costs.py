@@ -1,11 +1,27 @@
 """Cases of what a job costs: memory, system calls, instructions."""
+import contextlib
+import os
+
 import callgrind
 import measure
 from figures import Value
 from load import pids_of
 
-# By what a second run of the same load needed more than a first, start and stop cancel out.
-FEW, MANY = 2000, 12000
+# What a longer run needed more than a shorter one: start and stop cancel out.
+CALLS_OF = 1000, 21000
+INSTRUCTIONS_OF = 500, 3000
+
+
+@contextlib.contextmanager
+def one_core():
+    """Everything that is started inside shares one core, server too: then how processes wake each other, and with it what a job
+    costs, hardly depends on what else the machine does."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(before)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def pss_of(worker):
@@ -41,9 +57,16 @@ def calls_of(load, kind, jobs):
         return measure.calls_in(report)
 
 
+def calls_per_job(load, kind):
+    few, many = CALLS_OF
+    return (calls_of(load, kind, many) - calls_of(load, kind, few)) / (many - few)
+
+
 def system_calls(load, kind):
-    yield Value("system_calls", "calls/job", (calls_of(load, kind, MANY) - calls_of(load, kind, FEW)) / (MANY - FEW), digits=2,
-                runners=2, jobs=MANY - FEW)
+    """Of a busy worker, as it runs and on one core, where the figure is repeatable."""
+    yield Value("system_calls", "calls/job", calls_per_job(load, kind), digits=2, runners=2)
+    with one_core():
+        yield Value("system_calls_one_core", "calls/job", calls_per_job(load, kind), digits=3, runners=2)
 
 
 def instructions_of(load, kind, jobs):
@@ -56,10 +79,16 @@ def instructions_of(load, kind, jobs):
         return {**found, **callgrind.by_role(broker, roles)}
 
 
+def instructions_per_job(load, kind):
+    """{role: instructions}, on one core."""
+    with one_core():
+        few, many = (instructions_of(load, kind, jobs) for jobs in INSTRUCTIONS_OF)
+    return {role: (count - few[role]) / (INSTRUCTIONS_OF[1] - INSTRUCTIONS_OF[0]) for role, count in many.items()}
+
+
 def instructions(load, kind):
-    few, many = (instructions_of(load, kind, jobs) for jobs in (FEW, MANY))
-    for role, count in many.items():
-        yield Value(f"instructions_{role}", "instructions/job", (count - few[role]) / (MANY - FEW), jobs=MANY - FEW)
+    for role, count in instructions_per_job(load, kind).items():
+        yield Value(f"instructions_{role}", "instructions/job", count, size=load.size)
 
 
 CASES = {case.__name__: case for case in (memory, system_calls, instructions)}

@@ -15,7 +15,7 @@ packages_run=(python3)
 packages_test=(
     g++ libcmocka-dev
     python3 python3-celery python3-redis redis-server redis-tools rabbitmq-server
-    valgrind libc6-dbg
+    valgrind libc6-dbg strace
     clang libclang-rt-dev
 )
 
