@@ -1,5 +1,6 @@
 #include "broker/json_text.h"
 
+#include <endian.h>
 #include <float.h>
 #include <math.h>
 #include <stdint.h>
@@ -31,9 +32,10 @@ static bool is_plain(unsigned char c)
 
 #define EACH(byte) (0x0101010101010101u * (uint64_t)(byte))
 
-/* Non-zero when one of the eight bytes is not plain. A byte of x is zero where (x - 1) & ~x has its
- * high bit set; a borrow can only touch bytes above a byte that is a hit itself. */
-static uint64_t any_not_plain(uint64_t v)
+/* The high bit of each byte that is not plain. A byte of x is zero where (x - 1) & ~x has its high
+ * bit set; a borrow can only touch bytes above a byte that is a hit itself, so the lowest is right.
+ */
+static uint64_t not_plain(uint64_t v)
 {
     uint64_t quote = v ^ EACH('"'), slash = v ^ EACH('\\'), del = v ^ EACH(0x7f);
 
@@ -47,11 +49,12 @@ size_t json_text_run(const char *text, size_t n)
     size_t i = 0;
 
     for (; n - i >= sizeof(uint64_t); i += sizeof(uint64_t)) {
-        uint64_t v;
+        uint64_t v, hits;
 
         memcpy(&v, text + i, sizeof(v));
-        if (any_not_plain(v))
-            break;
+        hits = not_plain(le64toh(v));
+        if (hits)
+            return i + (size_t)__builtin_ctzll(hits) / 8;
     }
     while (i < n && is_plain((unsigned char)text[i]))
         i++;
