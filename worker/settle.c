@@ -22,9 +22,31 @@
 
 /* ---- what to tell ---- */
 
+static void send_followups(struct dispatcher *d, struct job *job)
+{
+    struct slice rest = job->settle.verdict.followups;
+    struct channel_followup f;
+
+    while (channel_next_followup(&rest, &f) == 1)
+        outbox_add(&d->outbox, &f, job->fence, NULL);
+    job->settle.verdict.followups = slice_make(NULL, 0);
+}
+
+/* Acknowledged before it ran, and without a result: the broker has nothing more to be told. */
+static bool is_over(const struct job *job, enum settle_kind kind)
+{
+    return kind == SETTLE_STORE && !job->settle.verdict.result.ptr;
+}
+
 static void settle(struct dispatcher *d, struct job *job, struct job_list *from,
                    enum settle_kind kind)
 {
+    if (is_over(job, kind)) {
+        send_followups(d, job);
+        inflight_move(job, from, NULL, JOB_SETTLING);
+        inflight_free(&d->jobs, job);
+        return;
+    }
     job->settle.kind = kind;
     job->settle.submitted = false;
     job->settle.tries = 0;
@@ -347,16 +369,6 @@ static int submit_burials(struct dispatcher *d, struct job **jobs, size_t n)
     return broker_bury(d->broker, v, n, NULL);
 }
 
-static void send_followups(struct dispatcher *d, struct job *job)
-{
-    struct slice rest = job->settle.verdict.followups;
-    struct channel_followup f;
-
-    while (channel_next_followup(&rest, &f) == 1)
-        outbox_add(&d->outbox, &f, job->fence, NULL);
-    job->settle.verdict.followups = slice_make(NULL, 0);
-}
-
 static int submit_stores(struct dispatcher *d, struct job **jobs, size_t n)
 {
     struct broker_store v[BATCH_MAX];
@@ -463,6 +475,8 @@ void settle_answer(struct dispatcher *d, const struct broker_event *event)
     }
     if (job->state != JOB_SETTLING)
         return;
+    if (job->settle.kind == SETTLE_STORE && event->kind != BROKER_STORED)
+        return; /* of the early acknowledgement: its result is still on the way */
     if (event->kind == BROKER_REFUSED)
         log_debug(&d->log, "lease lost before the end", "id=%s", job->id ? job->id : "?");
     if (event->flags & BROKER_DUPLICATE && !job->key.first_id)

@@ -227,6 +227,15 @@ class DedupTest(unittest.TestCase):
         self.assertEqual(self.runs(), ["a", "a"])
         self.end(succeeded=1)
 
+    def test_an_early_acknowledgement_without_a_result_stores_none(self):
+        self.worker("-c", "1")
+        words = ["call", "keyed.early", "-a", json.dumps([str(self.file), "a"]), "--ignore-result"]
+        task_id = celeriac(self.url, *words, check=0).stdout.strip()
+        self.done(self.work("b", 0, task="keyed.early"))  # behind it in the one runner
+        self.assertEqual(self.runs(), ["a", "b"])
+        self.assertEqual(result(self.url, task_id), {"status": "PENDING", "result": None, "task_id": task_id})
+        self.end(succeeded=2)
+
     def test_a_warm_stop_hands_back_what_waits(self):
         w = self.worker("-c", "1")
         first = self.work("a", 1, dedup="k")
