@@ -1,4 +1,4 @@
-"""A line chart as SVG text, with nothing but the standard library: one x axis, several series, an optional band of y values."""
+"""Line and bar charts as SVG text, with nothing but the standard library; the same figures give the same text."""
 import math
 from xml.sax.saxutils import escape
 
@@ -71,4 +71,42 @@ def chart(title, x_label, y_label, series, band=None, log_x=True):
         color = COLORS[number % len(COLORS)]
         out.append(line(sorted(points), x, y, color))
         out.append(text(WIDTH - RIGHT + 12, TOP + 14 + 18 * number, name, "start", f' fill="{color}"'))
+    return "\n".join([*out, "</svg>", ""])
+
+
+def bar(x, width, y, spread, color):
+    """From 0 to the median, with a whisker from minimum to maximum."""
+    low, median, high = (y.pixel(value) for value in spread)
+    middle = x + width / 2
+    return (f'<rect x="{x:.1f}" y="{median:.1f}" width="{width:.1f}" height="{HEIGHT - BOTTOM - median:.1f}" fill="{color}"/>'
+            f'<line x1="{middle:.1f}" x2="{middle:.1f}" y1="{low:.1f}" y2="{high:.1f}" stroke="black"/>')
+
+
+def decades_of(axis):
+    return [10.0 ** n for n in range(math.ceil(axis.first), math.floor(axis.last) + 1)]
+
+
+def bars(title, y_label, series, goal=None, log_y=False):
+    """series: {name: {group: (min, median, max)}}; groups stand side by side in the order they are first met. goal: a dashed line."""
+    groups = list(dict.fromkeys(group for found in series.values() for group in found))
+    values = [value for found in series.values() for spread in found.values() for value in spread]
+    y = Axis([0, max([*values, goal or 0]) * 1.1 or 1] + (values if log_y else []), HEIGHT - BOTTOM, TOP, log_y)
+    room = (WIDTH - LEFT - RIGHT) / len(groups)
+    width = room * 0.8 / len(series)
+    out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="12">',
+           f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>', text(WIDTH / 2, 22, title, extra=' font-size="15"')]
+    for value in decades_of(y) if log_y else ticks_of(y.last):
+        out.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y.pixel(value):.1f}" y2="{y.pixel(value):.1f}" stroke="#dddddd"/>')
+        out.append(text(LEFT - 6, y.pixel(value) + 4, short(round(value, 6)), "end"))
+    for number, (name, found) in enumerate(series.items()):
+        color = COLORS[number % len(COLORS)]
+        for group, spread in found.items():
+            out.append(bar(LEFT + room * (groups.index(group) + 0.1) + number * width, width * 0.95, y, spread, color))
+        out.append(text(WIDTH - RIGHT + 12, TOP + 14 + 18 * number, name, "start", f' fill="{color}"'))
+    if goal:
+        out.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y.pixel(goal):.1f}" y2="{y.pixel(goal):.1f}" stroke="black" '
+                   'stroke-dasharray="6 4"/>')
+        out.append(text(WIDTH - RIGHT + 12, y.pixel(goal) + 4, f"goal {goal:g}", "start"))
+    out += [text(LEFT + room * (number + 0.5), HEIGHT - BOTTOM + 18, group, extra=' font-size="11"') for number, group in enumerate(groups)]
+    out.append(text(16, HEIGHT / 2, y_label, extra=f' transform="rotate(-90 16 {HEIGHT / 2:.0f})"'))
     return "\n".join([*out, "</svg>", ""])
