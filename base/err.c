@@ -13,17 +13,22 @@ static void flatten(char *text)
     }
 }
 
+static void fill(struct err *e, enum err_code code, const char *fmt, va_list ap)
+{
+    e->code = code;
+    vsnprintf(e->text, sizeof(e->text), fmt, ap);
+    flatten(e->text);
+}
+
 int err_set(struct err *e, enum err_code code, const char *fmt, ...)
 {
     va_list ap;
 
     if (!e)
         return -1;
-    e->code = code;
     va_start(ap, fmt);
-    vsnprintf(e->text, sizeof(e->text), fmt, ap);
+    fill(e, code, fmt, ap);
     va_end(ap);
-    flatten(e->text);
     return -1;
 }
 
@@ -35,14 +40,12 @@ int err_sys(struct err *e, enum err_code code, int errnum, const char *fmt, ...)
 
     if (!e)
         return -1;
-    e->code = code;
     va_start(ap, fmt);
-    vsnprintf(e->text, sizeof(e->text), fmt, ap);
+    fill(e, code, fmt, ap);
     va_end(ap);
     len = strlen(e->text);
     snprintf(e->text + len, sizeof(e->text) - len, ": %s",
              strerror_r(errnum, reason, sizeof(reason)));
-    flatten(e->text);
     return -1;
 }
 

@@ -18,6 +18,19 @@ const struct opt_row cli_broker_rows[] = {
     {.name = NULL},
 };
 
+const struct opt_row cli_limit_rows[] = {
+    {.name = "limit",
+     .letter = 'n',
+     .kind = OPT_INT,
+     .flags = OPT_LINE_ONLY,
+     .arg = "N",
+     .fallback = "100",
+     .min = 1,
+     .max = 1e9,
+     .help = "At most so many."},
+    {.name = NULL},
+};
+
 const struct opt_row cli_force_rows[] = {
     {.name = "force",
      .letter = 'f',

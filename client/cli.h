@@ -15,6 +15,7 @@
 #include <jansson.h>
 
 extern const struct opt_row cli_broker_rows[]; /* --timeout */
+extern const struct opt_row cli_limit_rows[];  /* -n, --limit */
 extern const struct opt_row cli_force_rows[];  /* -f, --force, --yes */
 
 /* Opens the broker that the options name. connect_once: a refused connection is final, for those

@@ -6,19 +6,6 @@
 #include <stdio.h>
 #include <string.h>
 
-static const struct opt_row limit_rows[] = {
-    {.name = "limit",
-     .letter = 'n',
-     .kind = OPT_INT,
-     .flags = OPT_LINE_ONLY,
-     .arg = "N",
-     .fallback = "100",
-     .min = 1,
-     .max = 1e9,
-     .help = "At most so many."},
-    {.name = NULL},
-};
-
 static const struct opt_row select_rows[] = {
     {.name = "all",
      .kind = OPT_FLAG,
@@ -71,7 +58,7 @@ static const struct command command_ls = {
     .name = "ls",
     .summary = "List dead letters with their causes.",
     .positional = "[QUEUE]",
-    .opts = {limit_rows, cli_broker_rows, NULL},
+    .opts = {cli_limit_rows, cli_broker_rows, NULL},
     .args_max = 1,
     .run = run_ls,
 };

@@ -21,19 +21,6 @@ static const struct command command_ls = {
     .run = run_ls,
 };
 
-static const struct opt_row limit_rows[] = {
-    {.name = "limit",
-     .letter = 'n',
-     .kind = OPT_INT,
-     .flags = OPT_LINE_ONLY,
-     .arg = "N",
-     .fallback = "100",
-     .min = 1,
-     .max = 1e9,
-     .help = "At most so many."},
-    {.name = NULL},
-};
-
 static void add_message(struct table *t, const json_t *row)
 {
     const char *envelope = cli_member(row, "envelope");
@@ -79,7 +66,7 @@ static const struct command command_peek = {
     .positional = "QUEUE",
     .details = "Those that would be delivered next come first, then delayed ones by time, then "
                "those that a worker holds.",
-    .opts = {limit_rows, cli_broker_rows, NULL},
+    .opts = {cli_limit_rows, cli_broker_rows, NULL},
     .args_min = 1,
     .args_max = 1,
     .run = run_peek,
