@@ -218,9 +218,11 @@ int amqp_add_record(struct amqp_broker *b, struct out_step *step,
 int amqp_add_result(struct amqp_broker *b, struct out_step *step, const struct amqp_held *h,
                     enum amqp_result_outcome outcome, struct slice id, struct slice doc,
                     int64_t expires_ms, struct err *e);
-/* Whether the server takes a document of that length, as far as is known. */
-bool amqp_result_fits(const struct amqp_broker *b, size_t doc_len);
-/* A success whose document does not fit becomes a failure that says so: else it could never end. */
+/* Whether the server takes the result and what follows, as far as its limit is known. What
+ * continues the job came in that size. */
+bool amqp_followup_fits(const struct amqp_broker *b, const struct broker_message *m);
+bool amqp_finish_fits(const struct amqp_broker *b, const struct broker_finish *f);
+/* A job of which something does not fit has failed for that cause: else it could never end. */
 int amqp_add_misfit(struct amqp_broker *b, struct out_step *step, const struct amqp_held *h,
                     const struct broker_finish *f, struct err *e);
 

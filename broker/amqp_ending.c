@@ -70,12 +70,38 @@ int amqp_add_result(struct amqp_broker *b, struct out_step *step, const struct a
 
 /* --- what does not fit --- */
 
-bool amqp_result_fits(const struct amqp_broker *b, size_t doc_len)
+static bool result_fits(const struct amqp_broker *b, size_t len)
 {
-    return !b->out.body_max || doc_len + AMQP_RESULT_HEAD + AMQP_RECORD_ID_MAX <= b->out.body_max;
+    return !b->out.body_max || len + AMQP_RESULT_HEAD + AMQP_RECORD_ID_MAX <= b->out.body_max;
 }
 
-/* A result that the server does not take fails its job: else it could never end. */
+/* Its body is in the envelope as base64. */
+bool amqp_followup_fits(const struct amqp_broker *b, const struct broker_message *m)
+{
+    return !b->out.body_max || m->continues || m->envelope.len / 4 * 3 <= b->out.body_max;
+}
+
+bool amqp_finish_fits(const struct amqp_broker *b, const struct broker_finish *f)
+{
+    for (size_t i = 0; i < f->followups_len; i++) {
+        if (!amqp_followup_fits(b, &f->followups[i]))
+            return false;
+    }
+    return result_fits(b, f->result.len);
+}
+
+static size_t largest_part(const struct broker_finish *f)
+{
+    size_t most = f->result.len;
+
+    for (size_t i = 0; i < f->followups_len; i++) {
+        size_t len = f->followups[i].envelope.len / 4 * 3;
+
+        most = len > most ? len : most;
+    }
+    return most;
+}
+
 int amqp_add_misfit(struct amqp_broker *b, struct out_step *step, const struct amqp_held *h,
                     const struct broker_finish *f, struct err *e)
 {
@@ -86,8 +112,10 @@ int amqp_add_misfit(struct amqp_broker *b, struct out_step *step, const struct a
     int rc = -1;
 
     buf_addf(&id, "%.*s", SLICE_ARG(f->result_id));
-    buf_addf(&text, "the result has %zu bytes, the broker takes %zu at most (its max_message_size)",
-             f->result.len, b->out.body_max);
+    buf_addf(&text,
+             "the result, or a task that follows, has %zu bytes, the broker takes %zu at most (its "
+             "max_message_size)",
+             largest_part(f), b->out.body_max);
     exception = result_exception("ResultTooLarge", "celeriac", json_string(buf_str(&text)));
     failure.task_id = buf_str(&id);
     failure.result = exception;

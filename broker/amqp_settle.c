@@ -162,17 +162,19 @@ static const enum amqp_result_outcome outcomes[] = {
 static int add_finish(struct amqp_broker *b, struct out_step *step, const struct amqp_held *h,
                       const struct broker_finish *f, struct err *e)
 {
+    bool fits = amqp_finish_fits(b, f), goes_on = f->outcome == BROKER_JOB_CONTINUES;
+
     for (size_t i = 0; i < f->followups_len; i++) {
         struct out_spec spec = amqp_task_spec(&f->followups[i]);
 
         spec.again = h->suspicious;
-        if (out_add(b, step, &spec, e) != 0)
+        if (amqp_followup_fits(b, &f->followups[i]) && out_add(b, step, &spec, e) != 0)
             return -1;
     }
-    if (f->outcome == BROKER_JOB_SUCCEEDED && !amqp_result_fits(b, f->result.len))
+    if (!fits && !goes_on)
         return amqp_add_misfit(b, step, h, f, e);
-    return amqp_add_result(b, step, h, outcomes[f->outcome], f->result_id, f->result,
-                           f->result_expires_ms, e);
+    return amqp_add_result(b, step, h, outcomes[f->outcome], f->result_id,
+                           fits ? f->result : slice_make(NULL, 0), f->result_expires_ms, e);
 }
 
 /* A retry keeps the key until it is due and a lease longer. */
@@ -189,7 +191,7 @@ static int64_t keep_ms(const struct amqp_broker *b, const struct broker_finish *
 
 static struct owned_end end_of(const struct amqp_broker *b, const struct broker_finish *f)
 {
-    if (f->outcome == BROKER_JOB_SUCCEEDED)
+    if (f->outcome == BROKER_JOB_SUCCEEDED && amqp_finish_fits(b, f))
         return (struct owned_end){AMQP_CLAIM_DONE, f->dedup_window_ms, f->result};
     if (f->outcome == BROKER_JOB_CONTINUES)
         return (struct owned_end){.kind = AMQP_CLAIM_KEEP, .window_ms = keep_ms(b, f)};

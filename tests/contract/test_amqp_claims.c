@@ -264,6 +264,31 @@ static void nodes_with_like_names_are_told_apart(void **state)
     seen_free(&other);
 }
 
+/* It is recorded as failed, so the next one of its key runs. */
+static void a_success_that_is_too_large_gives_the_key_up(void **state)
+{
+    struct peer *p = peer_open(*state, "w", 1);
+    struct seen job = put_and_take(p, "1"), other;
+    char large[6000];
+    struct broker_finish f = {.tag = 901,
+                              .receipt = job.receipt,
+                              .outcome = BROKER_JOB_SUCCEEDED,
+                              .result_id = slice_of("first"),
+                              .result = slice_make(large, sizeof(large)),
+                              .dedup_key = slice_of("k"),
+                              .dedup_window_ms = WINDOW_MS};
+
+    memset(large, 'x', sizeof(large));
+    amqp_of(p->b)->out.body_max = 4000; /* as the server says when it refuses one */
+    claims(p, &job, "first", BROKER_WON, NULL);
+    assert_int_equal(broker_finish(p->b, &f, 1, NULL), 0);
+    expect(p, BROKER_FINISHED, f.tag);
+    other = put_and_take(p, "2");
+    claims(p, &other, "second", BROKER_WON, NULL);
+    seen_free(&job);
+    seen_free(&other);
+}
+
 /* It hears so, its end does not count, and its message is handed out anew; the robber says nothing
  * more, so that the key comes back. */
 static void a_robbed_holder_is_refused(void **state)
@@ -310,9 +335,13 @@ static void a_finish_that_comes_too_late_is_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        CASE(nodes_with_like_names_are_told_apart),    CASE(a_claims_fence_is_its_offset),
-        CASE(a_claim_outlives_its_connections),        CASE(a_lost_lease_gives_the_key_back),
-        CASE(a_deleted_ledger_is_made_again),          CASE(a_robbed_holder_is_refused),
+        CASE(nodes_with_like_names_are_told_apart),
+        CASE(a_success_that_is_too_large_gives_the_key_up),
+        CASE(a_claims_fence_is_its_offset),
+        CASE(a_claim_outlives_its_connections),
+        CASE(a_lost_lease_gives_the_key_back),
+        CASE(a_deleted_ledger_is_made_again),
+        CASE(a_robbed_holder_is_refused),
         CASE(a_finish_that_comes_too_late_is_refused),
     };
 

@@ -261,6 +261,45 @@ static void a_refused_queue_is_not_anothers(void **state)
     expect(p, BROKER_FAILED, 902);
 }
 
+static void finish_as(struct peer *p, enum broker_outcome outcome, const char *doc,
+                      const struct broker_message *next)
+{
+    struct broker_finish f = {.tag = ++p->last_tag,
+                              .outcome = outcome,
+                              .result_id = slice_of("first"),
+                              .result = slice_of(doc),
+                              .followups = next,
+                              .followups_len = next ? 1 : 0};
+    struct seen job;
+
+    put_task(p, "first", "");
+    job = take(p);
+    f.receipt = job.receipt;
+    assert_int_equal(broker_finish(p->b, &f, 1, NULL), 0);
+    expect(p, BROKER_FINISHED, f.tag);
+    seen_free(&job);
+}
+
+/* Else the job could never end: neither its result nor what follows from it. */
+static void what_is_too_large_fails_its_job(void **state)
+{
+    struct peer *p = peer_open(*state, "w", 1);
+    char large[6000];
+    struct broker_message next = {.queue = slice_of("celery"), .envelope = slice_make(large, 5999)};
+    char *doc;
+
+    memset(large, 'x', sizeof(large));
+    large[sizeof(large) - 1] = '\0';
+    amqp_of(p->b)->out.body_max = 4000; /* as the server says when it refuses one */
+    finish_as(p, BROKER_JOB_FAILED, large, NULL);
+    finish_as(p, BROKER_JOB_SUCCEEDED, large, NULL);
+    finish_as(p, BROKER_JOB_SUCCEEDED, "{}", &next);
+    doc = stored(p, "first");
+    assert_non_null(strstr(doc, "ResultTooLarge"));
+    free(doc);
+    assert_int_equal(total(p, "waiting"), 0);
+}
+
 /* Each fixed step of a backoff has a queue of its own, where the message lies until then. */
 static void a_round_delay_has_its_own_queue(void **state)
 {
@@ -296,6 +335,7 @@ int main(void)
         CASE(totals_outlive_their_stream),
         CASE(a_dropped_connection_is_closed_at_once),
         CASE(a_refused_queue_is_not_anothers),
+        CASE(what_is_too_large_fails_its_job),
         CASE(a_round_delay_has_its_own_queue),
     };
 
