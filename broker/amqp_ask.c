@@ -242,6 +242,12 @@ void amqp_ask_tick(struct amqp_broker *b)
     begin(b);
 }
 
+static void drop_name(void *context, struct id_entry *entry)
+{
+    (void)context;
+    free(entry);
+}
+
 void amqp_ask_release(struct amqp_broker *b)
 {
     struct amqp_asking *a = b->asking;
@@ -255,7 +261,8 @@ void amqp_ask_release(struct amqp_broker *b)
         free_question(q);
     }
     free(a->announced);
-    json_decref(a->published);
+    id_table_drain(&a->published, drop_name, NULL);
+    id_table_release(&a->published);
     free(a);
     b->asking = NULL;
 }

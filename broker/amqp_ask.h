@@ -72,8 +72,7 @@ struct amqp_asking {
     /* amqp_query.c, answering */
     char *announced;            /* owned */
     int64_t announced_until_ms; /* wall clock */
-    char last_published[256];
-    json_t *published; /* owned: names of the queues that were published to */
+    struct id_table published;  /* owned; by the names of the queues that were published to */
 };
 
 /* --- amqp_ask.c --- */

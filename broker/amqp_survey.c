@@ -123,17 +123,18 @@ static json_t *sorted(json_t *names)
     return to;
 }
 
+static void add_published(void *context, struct id_entry *entry)
+{
+    add_name(context, entry->id.ptr); /* terminated: amqp_note_queue */
+}
+
 static void learn_names(struct amqp_broker *b, struct question *q)
 {
-    json_t *names = json_array(), *published = b->asking->published, *name;
-    size_t i;
+    json_t *names = json_array();
 
-    for (i = 0; i < b->queues_len; i++)
+    for (size_t i = 0; i < b->queues_len; i++)
         add_name(names, b->queues[i].name);
-    json_array_foreach(published, i, name)
-    {
-        add_name(names, json_string_value(name));
-    }
+    id_table_each(&b->asking->published, add_published, names);
     add_state_names(names, q->states);
     if (q->ask.queue.len)
         add_name(names, q->ask.queue.ptr);
@@ -193,18 +194,26 @@ int64_t survey_held(const struct question *q, const char *queue, const char *mem
     return n;
 }
 
+struct queue_name {
+    struct id_entry entry;
+    char text[];
+};
+
 void amqp_note_queue(struct amqp_broker *b, struct slice queue)
 {
     struct amqp_asking *a = asking_of(b);
-    char name[256];
+    struct queue_name *name;
 
-    if (!a || queue.len >= sizeof(name) || slice_is(queue, a->last_published))
+    if (!a || !queue.len || id_table_find(&a->published, queue))
         return;
-    snprintf(a->last_published, sizeof(a->last_published), "%.*s", SLICE_ARG(queue));
-    if (!a->published)
-        a->published = json_array();
-    snprintf(name, sizeof(name), "%.*s", SLICE_ARG(queue));
-    add_name(a->published, name);
+    name = malloc(sizeof(*name) + queue.len + 1);
+    if (!name)
+        return;
+    memcpy(name->text, queue.ptr, queue.len);
+    name->text[queue.len] = '\0';
+    name->entry.id = slice_make(name->text, queue.len);
+    if (id_table_add(&a->published, &name->entry) != 0)
+        free(name);
 }
 
 /* --- BROKER_ASK_QUEUES --- */

@@ -20,7 +20,7 @@ struct topology_job {
 
 void topology_init(struct amqp_topology *t, int channel, void *owner)
 {
-    *t = (struct amqp_topology){.channel = channel, .owner = owner, .granted = BUF_INIT};
+    *t = (struct amqp_topology){.channel = channel, .owner = owner};
 }
 
 static void drop_jobs(struct amqp_topology *t)
@@ -33,61 +33,84 @@ static void drop_jobs(struct amqp_topology *t)
     }
 }
 
-void topology_release(struct amqp_topology *t)
-{
-    drop_jobs(t);
-    buf_release(&t->granted);
-}
-
 /* --- what is known to be there --- */
 
-static void wish_key(struct buf *out, const struct topology_wish *wish)
+/* This is asked for every message, so it allocates nothing. */
+#define KEY_MAX (2 * sizeof(int32_t) + AMQP_SHORT_MAX)
+
+struct granted {
+    struct id_entry entry;
+    char key[];
+};
+
+/* {NULL,0}: no server has a queue with such a name. */
+static struct slice wish_key(char to[KEY_MAX], const struct topology_wish *wish)
 {
-    long long number = wish->kind == TOPOLOGY_DELAY_QUEUE ? wish->number : 0;
+    int32_t head[2] = {(int32_t)wish->kind, 0};
 
-    buf_addf(out, "%d:%lld:%.*s", (int)wish->kind, number, SLICE_ARG(wish->name));
-    buf_add(out, "", 1);
-}
-
-/* Where the wish's key begins in `granted`; SIZE_MAX: nowhere. */
-static size_t find_granted(const struct amqp_topology *t, const struct topology_wish *wish)
-{
-    struct buf key = BUF_INIT;
-    struct slice all = buf_slice(&t->granted), one;
-    size_t at = SIZE_MAX;
-
-    wish_key(&key, wish);
-    one = buf_slice(&key);
-    /* Out of memory it is wished again. */
-    for (size_t i = 0; !key.failed && i < all.len && at == SIZE_MAX; i += strlen(all.ptr + i) + 1) {
-        if (strcmp(all.ptr + i, one.ptr) == 0)
-            at = i;
-    }
-    buf_release(&key);
-    return at;
+    if (wish->name.len > AMQP_SHORT_MAX)
+        return slice_make(NULL, 0);
+    if (wish->kind == TOPOLOGY_DELAY_QUEUE)
+        head[1] = (int32_t)wish->number;
+    memcpy(to, head, sizeof(head));
+    if (wish->name.len)
+        memcpy(to + sizeof(head), wish->name.ptr, wish->name.len);
+    return slice_make(to, sizeof(head) + wish->name.len);
 }
 
 bool topology_has(const struct amqp_topology *t, const struct topology_wish *wish)
 {
-    return find_granted(t, wish) != SIZE_MAX;
+    char room[KEY_MAX];
+
+    return id_table_find(&t->granted, wish_key(room, wish)) != NULL;
+}
+
+/* Out of memory it is wished again the next time. */
+static void grant(struct amqp_topology *t, const struct topology_wish *wish)
+{
+    char room[KEY_MAX];
+    struct slice key = wish_key(room, wish);
+    struct granted *g;
+
+    if (!key.ptr || id_table_find(&t->granted, key))
+        return;
+    g = malloc(sizeof(*g) + key.len);
+    if (!g)
+        return;
+    memcpy(g->key, key.ptr, key.len);
+    g->entry.id = slice_make(g->key, key.len);
+    if (id_table_add(&t->granted, &g->entry) != 0)
+        free(g);
 }
 
 void topology_forget(struct amqp_topology *t, enum topology_kind kind, struct slice name)
 {
+    char room[KEY_MAX];
     struct topology_wish wish = {.kind = kind, .name = name};
-    size_t at = find_granted(t, &wish);
-    struct buf rest = BUF_INIT;
-    struct slice all = buf_slice(&t->granted);
+    struct id_entry *found = id_table_find(&t->granted, wish_key(room, &wish));
 
-    if (at == SIZE_MAX)
+    if (!found)
         return;
-    buf_add(&rest, all.ptr, at);
-    at += strlen(all.ptr + at) + 1;
-    buf_add(&rest, all.ptr + at, all.len - at);
-    if (rest.failed) /* then all of it is forgotten */
-        buf_release(&rest);
-    buf_release(&t->granted);
-    t->granted = rest;
+    id_table_remove(&t->granted, found);
+    free(found);
+}
+
+static void drop_grant(void *context, struct id_entry *entry)
+{
+    (void)context;
+    free(entry);
+}
+
+static void forget_all(struct amqp_topology *t)
+{
+    id_table_drain(&t->granted, drop_grant, NULL);
+}
+
+void topology_release(struct amqp_topology *t)
+{
+    drop_jobs(t);
+    forget_all(t);
+    id_table_release(&t->granted);
 }
 
 /* --- running them --- */
@@ -100,7 +123,7 @@ static void finish_job(struct amqp_topology *t, const struct err *why)
 
     t->jobs = job->next;
     if (!why)
-        wish_key(&t->granted, &job->wish);
+        grant(t, &job->wish);
     if (job->done)
         job->done(t->owner, job->number, why);
     free(job);
@@ -250,7 +273,7 @@ static void run(struct amqp_topology *t)
 int topology_up(struct amqp_topology *t, struct amqp_link *link, struct err *e)
 {
     t->link = link;
-    buf_clear(&t->granted);
+    forget_all(t);
     if (link_open_channel(link, t->channel, e) != 0)
         return -1;
     run(t);
@@ -260,7 +283,7 @@ int topology_up(struct amqp_topology *t, struct amqp_link *link, struct err *e)
 void topology_down(struct amqp_topology *t)
 {
     t->link = NULL;
-    buf_clear(&t->granted);
+    forget_all(t);
     for (struct topology_job *job = t->jobs; job; job = job->next) {
         job->step = 0;
         job->asked = false;

@@ -14,7 +14,7 @@
 #ifndef BROKER_AMQP_TOPOLOGY_H
 #define BROKER_AMQP_TOPOLOGY_H
 
-#include "base/buf.h"
+#include "broker/amqp_ids.h"
 #include "broker/amqp_link.h"
 
 /* Fanout to all nodes. */
@@ -49,7 +49,7 @@ struct amqp_topology {
     struct amqp_link *link; /* borrowed; NULL while down */
     int channel;
     void *owner;
-    struct buf granted;        /* "<kind>:<number>:<name>\0" each */
+    struct id_table granted;   /* owned; by kind, number and name */
     struct topology_job *jobs; /* owned; the first one is under way */
 };
 
