@@ -17,6 +17,12 @@ REDIS = {"redis": (), "redis-aof": (*AOF, "everysec"), "redis-always": (*AOF, "a
 SQLITE = {"sqlite": "", "sqlite-full": "?synchronous=FULL"}
 AMQP = {"amqp": "classic", "amqp-quorum": "quorum"}
 KINDS = (*REDIS, *AMQP, *SQLITE)
+SYNCED = ("redis-always", *SQLITE)  # what is written together is synced together, so a limit has large batches
+
+
+def batch_of(kind):
+    """Of the limit program: what a worker with two runners typically has in flight, or what the limit is best with."""
+    return 256 if kind in SYNCED else 64
 
 
 class Broker:
@@ -32,6 +38,11 @@ class Broker:
         if self.rabbitmq:
             return "limit_amqp", self.url, AMQP[self.kind]
         return "limit_sqlite", self.directory, "full" if self.kind == "sqlite-full" else "normal"
+
+    @property
+    def pushing(self):
+        """The limit's way to push in bulk: Redis syncs once for each time that it has read."""
+        return "variadic" if self.kind in SYNCED else "pipeline"
 
     def cpu_s(self):
         return measure.cpu_s(self.pids)

@@ -9,18 +9,18 @@ import subprocess
 import tempfile
 import time
 
+import brokers
 import measure
 from measure import harness
 
 NO_LIMIT = {("limit_sqlite", "round_trip")}  # nobody can be woken by a file
-BATCH = 64  # of the limit programs: what a worker with two runners typically has in flight
 
 
 class Load:
-    """What a case needs: programs of the build, sizes, and how to put them to work. args: those of bench/run."""
+    """What a case needs: programs of the build, sizes, and how to put them to work. args: those of bench/run; served: a Brokers."""
 
-    def __init__(self, args, brokers):
-        self.args, self.brokers = args, brokers
+    def __init__(self, args, served):
+        self.args, self.brokers = args, served
         self.build = args.build
         self.line = {"task": "noop"}
         self.size = self.message_bytes()
@@ -60,11 +60,12 @@ class Load:
             raise RuntimeError(f"{process.args[0]} failed")
         return json.loads(out)
 
-    def limit(self, kind, case, jobs, pin=None, trips=None, way=None, batch=BATCH):
+    def limit(self, kind, case, jobs, pin=None, trips=None, way=None, batch=None):
         """{figure: value} of the limit program on a broker of its own; {} where there is none."""
         with self.brokers.fresh(kind) as broker:
             program, where, usual = broker.limit
-            way = way or ("pipeline" if broker.redis and case == "push" else usual)
+            way = way or (broker.pushing if broker.redis and case == "push" else usual)
+            batch = batch or brokers.batch_of(kind)
             if (program, case) in NO_LIMIT:
                 return {}
             place(broker, pin)

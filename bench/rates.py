@@ -1,4 +1,5 @@
 """Cases of jobs per second, and what the CPU and the connection did meanwhile. Each yields Values of one repetition."""
+import brokers
 import measure
 from figures import Value
 from load import done_count
@@ -41,7 +42,8 @@ def drain(load, kind):
             server, ours = broker.cpu_s() - server, measure.cpu_s([worker.process.pid])
             wire = wire and broker.wire_bytes() - wire
     rest = max(1, jobs - at["first"])
-    yield Value("drain", "jobs/s", rest / (at["to"] - at["from"]), limit, runners=2, size=load.size, jobs=jobs)
+    yield Value("drain", "jobs/s", rest / (at["to"] - at["from"]), limit, runners=2, size=load.size, jobs=jobs,
+                limit_batch=brokers.batch_of(kind))
     yield Value("drain_cpu", "s/10,000 jobs", ours / jobs * 10000, digits=3, runners=2)
     if server:
         yield Value("drain_server_cpu", "us/job", server / jobs * 1e6, digits=2)
@@ -58,7 +60,8 @@ def end_to_end(load, kind):
         took = -measure.time.monotonic()
         load.enqueue(broker.url, jobs)
         took += load.settled(broker, done_count(broker, jobs))["to"]
-    yield Value("end_to_end", "jobs/s", jobs / took, limit, runners=2, size=load.size, jobs=jobs)
+    yield Value("end_to_end", "jobs/s", jobs / took, limit, runners=2, size=load.size, jobs=jobs,
+                limit_batch=brokers.batch_of(kind))
 
 
 def calibrate(load, broker, rounds=20000, times=15):

@@ -525,7 +525,7 @@ static void produce(const struct limit_run *run)
     struct limit_run pushing = *run;
     redisContext *c = connect_to(run->url);
 
-    pushing.way = NULL;
+    pushing.way = "variadic";
     push_all(c, &pushing);
     redisFree(c);
 }

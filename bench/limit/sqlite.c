@@ -2,7 +2,8 @@
  * limit_sqlite DIR: the limit in SQLite.
  *
  * The least that a queue in one file can do: insert rows; select and mark the oldest of them;
- * delete them and insert a result each; so many to a transaction. Write-ahead log, results found by
+ * delete them and insert a result each; so many to a transaction, and what ends one batch begins
+ * the next in the same one. Write-ahead log, results found by
  * id, messages and results as long as ours. Nothing is looked into, no lease is kept, nothing
  * counted. `cycle` is all three one after the other, by one process that has the file for itself.
  * Ways: synchronous is `normal` or `full`.
@@ -109,7 +110,6 @@ struct taking {
 
 static void claim(struct store *s, struct taking *t)
 {
-    run_sql(s, "BEGIN IMMEDIATE");
     sqlite3_bind_int(t->head, 1, s->run->batch);
     for (t->n = 0; t->n < s->run->batch && sqlite3_step(t->head) == SQLITE_ROW; t->n++) {
         if (sqlite3_column_bytes(t->head, 1) != (int)s->run->envelope_len)
@@ -121,14 +121,12 @@ static void claim(struct store *s, struct taking *t)
         sqlite3_bind_int64(t->mark, 1, t->ids[i]);
         step(s, t->mark);
     }
-    run_sql(s, "COMMIT");
 }
 
 static void finish(struct store *s, struct taking *t)
 {
     char id[LIMIT_ID_SIZE];
 
-    run_sql(s, "BEGIN IMMEDIATE");
     for (int i = 0; i < t->n; i++) {
         sqlite3_bind_int64(t->drop, 1, t->ids[i]);
         step(s, t->drop);
@@ -137,7 +135,6 @@ static void finish(struct store *s, struct taking *t)
         sqlite3_bind_blob(t->put, 2, s->run->result, (int)s->run->result_len, SQLITE_STATIC);
         step(s, t->put);
     }
-    run_sql(s, "COMMIT");
 }
 
 static void take_all(struct store *s)
@@ -148,12 +145,12 @@ static void take_all(struct store *s)
         .drop = prepare(s, "DELETE FROM jobs WHERE id=?1"),
         .put = prepare(s, "INSERT OR REPLACE INTO results(id, doc) VALUES(?1,?2)")};
 
-    for (int64_t done = 0; done < s->run->jobs; done += t.n) {
-        claim(s, &t);
+    do {
+        run_sql(s, "BEGIN IMMEDIATE");
         finish(s, &t);
-        if (t.n == 0)
-            limit_die("%s: nothing is left, but jobs are missing", s->path);
-    }
+        claim(s, &t);
+        run_sql(s, "COMMIT");
+    } while (t.n > 0);
     sqlite3_finalize(t.head);
     sqlite3_finalize(t.mark);
     sqlite3_finalize(t.drop);
