@@ -249,6 +249,7 @@ static void main_down(void *owner, struct redis_conn *c, const struct err *why)
     (void)c;
     tell_down(b, why);
     b->dry = false;
+    b->arming = false;
     b->tracking = false;
     b->fetching = false;
     b->recovering = false;
@@ -284,13 +285,13 @@ static void run_due(struct redis_broker *b)
         b->tick_at_ms = now + REDIS_TICK_MS;
         redis_look_due(b);
         redis_sweep(b);
-        redis_fetch(b);
+        redis_fetch_idle(b);
     }
     if (now >= b->due_at_ms)
         redis_look_due(b);
     if (now >= b->ring_at_ms) {
         b->ring_at_ms = CLOCK_NEVER;
-        redis_fetch(b);
+        redis_fetch_idle(b);
     }
 }
 

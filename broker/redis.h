@@ -80,6 +80,8 @@ struct redis_broker {
     bool recovering; /* looking for leases of predecessors and orphans */
     bool recovered;
     bool dry;          /* the last fetch found nothing: wait for the bell or the tick */
+    bool arming;       /* asked whether anything is left, which arms the bell */
+    bool rung;         /* a bell came since then */
     bool rang_in_vain; /* the last bell brought nothing */
     int64_t ring_at_ms;
     int64_t tick_at_ms;
@@ -125,6 +127,8 @@ void redis_text_err(struct redis_broker *b, struct err *e, const redisReply *rep
 /* --- redis_queue.c --- */
 int redis_publish(struct broker *base, const struct broker_message *v, size_t n, struct err *e);
 void redis_fetch(struct redis_broker *b);
+/* The same, and arms the bell in the same breath: for queues that were empty a moment ago. */
+void redis_fetch_idle(struct redis_broker *b);
 void redis_declare(struct redis_broker *b, struct slice queue);
 /* Destination key and the four arguments of a message that a script pushes or delays. */
 void redis_push_key(struct redis_request *r, struct slice queue, int priority, bool delayed);

@@ -80,6 +80,7 @@ static void ring(struct redis_broker *b)
     int64_t wait = b->rang_in_vain ? (int64_t)(uuid_random(&b->random) % (SHY_MS + 1)) : 0;
 
     b->rang_in_vain = true; /* until a fetch brings something */
+    b->rung = true;
     if (b->credit > 0 && !b->fetching)
         b->ring_at_ms = clock_mono_ms(b->clock) + wait;
     else
@@ -187,15 +188,27 @@ void redis_bell_track(struct redis_broker *b)
 static void armed(void *owner, struct redis_request *r, const redisReply *reply)
 {
     struct redis_broker *b = owner;
+    bool left = reply->type == REDIS_REPLY_INTEGER && reply->integer != 0;
 
     (void)r;
-    if (reply->type != REDIS_REPLY_INTEGER || reply->integer == 0)
-        return;
-    b->dry = false; /* pushed between the fetch and this question */
-    redis_fetch(b);
+    b->arming = false;
+    b->dry = !left && !b->rung;
+    if (!b->dry) /* more than was asked for, or pushed between the fetch and now */
+        redis_fetch(b);
 }
 
-static const struct redis_op op_arm = {.name = "arm", .done = armed, .once = true};
+static void not_armed(void *owner, struct redis_request *r, const struct err *why)
+{
+    struct redis_broker *b = owner;
+
+    (void)r;
+    (void)why;
+    b->arming = false;
+    b->dry = false; /* the tick or the next credit asks */
+}
+
+static const struct redis_op op_arm = {
+    .name = "arm", .done = armed, .failed = not_armed, .once = true};
 
 static void listening(void *owner, struct redis_request *r, const redisReply *reply)
 {
@@ -234,6 +247,8 @@ void redis_bell_arm(struct redis_broker *b)
     r = redis_new(b, &op_arm, REDIS_PLAIN, NULL);
     if (!r)
         return;
+    b->arming = true;
+    b->rung = false;
     redis_key(r, slice_of("EXISTS"));
     for (size_t i = 0; i < b->queues_len; i++) {
         for (int step = 0; step < REDIS_STEPS; step++)

@@ -281,8 +281,11 @@ static void fetched(void *owner, struct redis_request *r, const redisReply *repl
              redis_at(reply, 2 + 2 * i));
     b->credit = b->credit > (int)n ? b->credit - (int)n : 0;
     b->first_queue = (b->first_queue + 1) % b->queues_len;
-    if (n) {
+    if (n)
         b->rang_in_vain = false;
+    if (b->arming)
+        return; /* its answer is next */
+    if (n) {
         /* The bell has rung and is not armed: what is left is for the next credit, not for the
          * tick. */
         b->dry = false;
@@ -339,4 +342,15 @@ void redis_fetch(struct redis_broker *b)
     redis_argi(r, FETCH_BYTES);
     fetch_keys(b, r);
     b->fetching = redis_submit(b, r, NULL) == 0;
+}
+
+void redis_fetch_idle(struct redis_broker *b)
+{
+    if (b->fetching)
+        return;
+    redis_fetch(b);
+    if (b->fetching && !b->arming) {
+        b->dry = true;
+        redis_bell_arm(b);
+    }
 }
