@@ -166,12 +166,16 @@ static int put_signature(struct call *call, struct buf *out, json_t *signature, 
 {
     static const struct canvas_with plain = CANVAS_PLAIN;
     struct canvas_sender from = sender_of(call);
+    size_t before = out->len;
     struct err e = ERR_INIT;
     int rc = canvas_put(out, signature, &from, &plain, id_out, &e);
 
     json_decref(signature);
+    if (rc == 0 && call_add_child(call, id_out) == 0)
+        return 0;
+    out->len = before;
     if (rc == 0)
-        return call_add_child(call, id_out);
+        err_nomem(&e);
     if (e.code == ERR_REFUSED)
         not_implemented(call, e.text);
     return refuse(call, "a signature", &e);

@@ -56,8 +56,8 @@ static void settle(struct dispatcher *d, struct job *job, struct job_list *from,
 }
 
 /* The slices of a verdict point into the channel's buffer: copy them into the job and let them
- * point there. */
-static void keep_verdict(struct settlement *s, const struct channel_verdict *v)
+ * point there. -1: there is no memory for them, and nothing is kept. */
+static int keep_verdict(struct settlement *s, const struct channel_verdict *v)
 {
     struct slice *parts[] = {&s->verdict.result, &s->verdict.cause, &s->verdict.followups};
     const char *at;
@@ -65,12 +65,18 @@ static void keep_verdict(struct settlement *s, const struct channel_verdict *v)
     s->verdict = *v;
     for (size_t i = 0; i < 3; i++)
         buf_add(&s->text, parts[i]->ptr, parts[i]->len);
+    if (s->text.failed) {
+        buf_release(&s->text);
+        s->verdict = (struct channel_verdict){.outcome = v->outcome};
+        return -1;
+    }
     at = buf_slice(&s->text).ptr;
     for (size_t i = 0; i < 3; i++) {
         if (parts[i]->ptr)
             parts[i]->ptr = at;
         at += parts[i]->len;
     }
+    return 0;
 }
 
 void settle_verdict(struct dispatcher *d, struct job *job, struct job_list *from,
@@ -89,7 +95,14 @@ void settle_verdict(struct dispatcher *d, struct job *job, struct job_list *from
         [CHANNEL_POISON] = {SETTLE_BURY, BROKER_JOB_FAILED},
     };
 
-    keep_verdict(&job->settle, v);
+    if (keep_verdict(&job->settle, v) < 0) {
+        log_error(&d->log, "out of memory for a verdict", "id=%s bytes=%zu", job->id,
+                  v->result.len + v->followups.len);
+        if (!job->early_acked) { /* it runs again; of the other only the result is lost */
+            settle_hand_back(d, job, from, clock_wall_ms(d->clock) + 1000);
+            return;
+        }
+    }
     job->settle.outcome = table[v->outcome].outcome;
     job->settle.grave = BROKER_DEAD;
     job->settle.not_before_ms = 0;

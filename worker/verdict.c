@@ -362,6 +362,7 @@ static struct making begin(struct verdict *v, struct call *call, const struct re
     reuse(&v->followups);
     v->followups_len = call->followups_len;
     buf_add(&v->followups, buf_slice(&call->followups).ptr, call->followups.len);
+    v->followups.failed |= call->followups.failed;
     v->out = (struct channel_verdict){.run_us = times ? times->run_us : 0};
     return (struct making){
         v, call, times, {call->message, call->env->ids, isotime_now_us() / 1000}};
@@ -371,6 +372,10 @@ static void end(struct making *m)
 {
     struct verdict *v = m->v;
 
+    if (v->followups.failed) { /* as in encode_or_die */
+        log_error(m->call->env->log, "out of memory for what follows", "id=%s", m->call->base.id);
+        abort();
+    }
     v->out.result = v->result.len ? buf_slice(&v->result) : slice_make(NULL, 0);
     v->out.followups = buf_slice(&v->followups);
     v->out.followups_len = v->followups_len;
