@@ -296,8 +296,9 @@ int trial_trip(struct trial *t, const struct trial_job *job, double *us, struct 
 
 /* --- the end --- */
 
-/* Only a trial that was broken off leaves anything. */
-static void purge(struct trial *t)
+/* Only a trial that was broken off leaves jobs; its name stays in the broker until it is dropped.
+ */
+static void remove_queue(struct trial *t)
 {
     struct session_config config = {
         .url = t->config.broker, .timeout_ms = t->config.timeout_ms, .connect_once = true};
@@ -307,6 +308,7 @@ static void purge(struct trial *t)
     if (session_open(&s, &config, &e) < 0)
         return;
     json_decref(cli_ask(&s, BROKER_ASK_PURGE, t->queue, NULL, 0, &e));
+    json_decref(cli_ask(&s, BROKER_ASK_DROP, t->queue, NULL, 0, &e));
     session_close(&s);
 }
 
@@ -315,7 +317,7 @@ void trial_close(struct trial *t)
     disconnect(t);
     trial_stop_worker(t);
     if (t->config.queue == NULL && t->folder[0] != '\0')
-        purge(t);
+        remove_queue(t);
     if (t->folder[0] != '\0')
         scratch_remove(t->folder);
     free(t->ids);

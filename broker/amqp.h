@@ -330,6 +330,8 @@ int64_t amqp_ask_deadline(const struct amqp_broker *b);
 void amqp_ask_tick(struct amqp_broker *b);
 /* A queue that operators will want to hear of: it was published to. */
 void amqp_note_queue(struct amqp_broker *b, struct slice queue);
+/* And one that is gone. */
+void amqp_forget_queue(struct amqp_broker *b, struct slice queue);
 void amqp_ask_down(struct amqp_broker *b, const struct err *why);
 void amqp_ask_release(struct amqp_broker *b);
 int amqp_announce(struct broker *base, struct slice json, int64_t ttl_ms, struct err *e);

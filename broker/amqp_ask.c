@@ -8,7 +8,7 @@ static ask_next_fn *const rows[] = {
     [BROKER_ASK_PEEK] = queue_peek,       [BROKER_ASK_PURGE] = queue_purge,
     [BROKER_ASK_DEAD] = dead_list,        [BROKER_ASK_DEAD_SHOW] = dead_show,
     [BROKER_ASK_DEAD_RETRY] = dead_retry, [BROKER_ASK_DEAD_RM] = dead_rm,
-    [BROKER_ASK_NODES] = query_nodes,
+    [BROKER_ASK_NODES] = query_nodes,     [BROKER_ASK_DROP] = queue_drop,
 };
 #define ROWS (sizeof(rows) / sizeof(rows[0]))
 

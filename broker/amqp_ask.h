@@ -126,6 +126,7 @@ void dead_retry(struct amqp_broker *b, struct question *q);
 void dead_rm(struct amqp_broker *b, struct question *q);
 void queue_peek(struct amqp_broker *b, struct question *q);
 void queue_purge(struct amqp_broker *b, struct question *q);
+void queue_drop(struct amqp_broker *b, struct question *q);
 void dead_release(struct question *q);
 
 #endif

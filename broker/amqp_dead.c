@@ -218,6 +218,29 @@ void queue_purge(struct amqp_broker *b, struct question *q)
         ask_call(b, q, AMQP_QUEUE_PURGE_METHOD, &m, on_purged);
 }
 
+/* --- DROP --- */
+
+/* The server refuses (406) when it holds something or somebody consumes it. */
+static void on_dropped(struct amqp_broker *b, struct question *q, const struct amqp_answer *answer)
+{
+    if (!answer->method && answer->code != 404 && answer->code != 406) {
+        ask_fail(b, q, answer->why);
+        return;
+    }
+    q->grave->count = answer->method && answer->method->decoded ? 1 : 0;
+    if (q->grave->count > 0)
+        amqp_forget_queue(b, q->ask.queue);
+    tell_count(b, q, "dropped");
+}
+
+void queue_drop(struct amqp_broker *b, struct question *q)
+{
+    amqp_queue_delete_t m = {.queue = amqp_bytes_of(q->ask.queue), .if_unused = 1, .if_empty = 1};
+
+    if (grave_begin(b, q, NULL, NULL))
+        ask_call(b, q, AMQP_QUEUE_DELETE_METHOD, &m, on_dropped);
+}
+
 /* --- PEEK --- */
 
 static void peek_one(struct amqp_broker *b, struct question *q, struct dead_letter *letter)

@@ -216,6 +216,16 @@ void amqp_note_queue(struct amqp_broker *b, struct slice queue)
         free(name);
 }
 
+void amqp_forget_queue(struct amqp_broker *b, struct slice queue)
+{
+    struct id_entry *found = b->asking ? id_table_find(&b->asking->published, queue) : NULL;
+
+    if (!found)
+        return;
+    id_table_remove(&b->asking->published, found);
+    free(found); /* the first member of its queue_name */
+}
+
 /* --- BROKER_ASK_QUEUES --- */
 
 static void tell_queues(struct amqp_broker *b, struct question *q)

@@ -79,7 +79,7 @@ void answer_node(struct buf *out, struct slice node, struct slice json);
 void answer_check(struct buf *out, const char *check, enum answer_verdict verdict,
                   const char *advice, const char *fmt, ...) __attribute__((format(printf, 5, 6)));
 
-/* {"name":n}, for PURGE, DEAD_RETRY and DEAD_RM. */
+/* {"name":n}, for PURGE, DROP, DEAD_RETRY and DEAD_RM. */
 void answer_count(struct buf *out, const char *name, int64_t n);
 
 /* A JSON string with its quotes; null when absent. */

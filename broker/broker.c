@@ -390,6 +390,7 @@ int broker_ask(struct broker *b, const struct broker_ask *given, struct err *e)
         [BROKER_ASK_DEAD] = {false, false},      [BROKER_ASK_DEAD_SHOW] = {false, true},
         [BROKER_ASK_DEAD_RETRY] = {false, true}, [BROKER_ASK_DEAD_RM] = {false, true},
         [BROKER_ASK_NODES] = {false, false},     [BROKER_ASK_DOCTOR] = {false, false},
+        [BROKER_ASK_DROP] = {true, false},
     };
     struct broker_ask ask = *given;
 

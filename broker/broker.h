@@ -255,6 +255,9 @@ struct broker_store {
  *  DOCTOR      [{"check":"..","value":"..","verdict":"ok"|"warn"|"bad","advice":".."|null}, ...]
  * how this broker is set up, for the person who runs it: at least one row; `queue` may name queues
  * to look at, separated by commas. Changes nothing
+ *  DROP        {"dropped":0|1} forgets `queue`, which must hold nothing (else 0). Only for one that
+ *              nobody but the asker has open: others may go on under what they remember of it. A
+ *              broker that forgets no queue answers 0, RabbitMQ 1 for one that never was
  */
 enum broker_question {
     BROKER_ASK_QUEUES,
@@ -266,7 +269,8 @@ enum broker_question {
     BROKER_ASK_DEAD_RETRY,
     BROKER_ASK_DEAD_RM,
     BROKER_ASK_NODES,
-    BROKER_ASK_DOCTOR
+    BROKER_ASK_DOCTOR,
+    BROKER_ASK_DROP
 };
 
 struct broker_ask {

@@ -104,6 +104,14 @@ static void ask_purge(struct memory *broker, const struct broker_ask *ask, struc
     answer_count(out, "purged", n);
 }
 
+/* Brokers and jobs share queues, so none goes while the store lives. */
+static void ask_drop(struct memory *broker, const struct broker_ask *ask, struct buf *out)
+{
+    (void)broker;
+    (void)ask;
+    answer_count(out, "dropped", 0);
+}
+
 /* --- dead letters --- */
 
 /* What is done with each dead letter that was named: show it, send it again, remove it. */
@@ -239,6 +247,7 @@ void memory_ask(struct memory *broker, const struct broker_ask *ask, struct buf 
         [BROKER_ASK_DEAD_RM] = ask_dead_rm,
         [BROKER_ASK_NODES] = ask_nodes,
         [BROKER_ASK_DOCTOR] = memory_doctor,
+        [BROKER_ASK_DROP] = ask_drop,
     };
 
     answers[ask->question](broker, ask, out);

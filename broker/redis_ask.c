@@ -269,7 +269,7 @@ static void got_count(void *owner, struct redis_request *r, const redisReply *re
     const struct ask *ask = r->state;
     struct buf out = BUF_INIT;
 
-    answer_count(&out, "purged", reply->integer);
+    answer_count(&out, ask->question == BROKER_ASK_PURGE ? "purged" : "dropped", reply->integer);
     redis_answer(owner, ask->tag, &out);
 }
 
@@ -287,6 +287,25 @@ static void ask_purge(struct redis_broker *b, struct ask *ask)
     redis_key(r, slice_of(REDIS_DELAYED_MSG));
     redis_key2(r, REDIS_DELAYED_OF, slice_of(ask->queue));
     queue_lists(r, ask->queue);
+    redis_proceed(b, r);
+}
+
+/* --- DROP --- */
+
+static const struct redis_op op_drop = {
+    .name = "drop", .done = got_count, .failed = redis_ask_failed, .free_state = redis_ask_free};
+
+static void ask_drop(struct redis_broker *b, struct ask *ask)
+{
+    struct redis_request *r = redis_ask_step(b, ask, &op_drop, REDIS_SCRIPT_DROP);
+
+    if (!r)
+        return;
+    redis_key(r, slice_of(REDIS_QUEUES));
+    redis_key2(r, REDIS_BINDING, slice_of(ask->queue));
+    redis_key2(r, REDIS_DELAYED_OF, slice_of(ask->queue));
+    queue_lists(r, ask->queue);
+    redis_arg(r, slice_of(ask->queue));
     redis_proceed(b, r);
 }
 
@@ -391,8 +410,10 @@ int redis_ask(struct broker *base, const struct broker_ask *question, struct err
     ask = ask_new(question);
     if (!ask)
         return err_nomem(e);
-    if (ask->question == BROKER_ASK_DEAD_SHOW ||
-        (ask->question > BROKER_ASK_DEAD_SHOW && strcmp(ask->handle, "all") != 0))
+    if (ask->question == BROKER_ASK_DROP)
+        ask_drop(b, ask);
+    else if (ask->question == BROKER_ASK_DEAD_SHOW ||
+             (ask->question > BROKER_ASK_DEAD_SHOW && strcmp(ask->handle, "all") != 0))
         redis_dead_by_handle(b, ask);
     else
         ask_names(b, ask);

@@ -494,6 +494,14 @@ static const char purge[] =
               "count(KEYS[1], 'purged', n)\n"
               "return n\n";
 
+/* KEYS queues, binding, the queue's index of delayed, four lists. ARGV queue. 1 when it held
+ * nothing and is forgotten. */
+static const char drop[] = "for i = 3, 7 do\n"
+                           "  if redis.call('EXISTS', KEYS[i]) == 1 then return 0 end\n"
+                           "end\n"
+                           "redis.call('DEL', KEYS[2])\n"
+                           "return redis.call('SREM', KEYS[1], ARGV[1])\n";
+
 /* KEYS pairs of grave and its reasons. ARGV limit. Returns quadruples: number of the pair, size,
  * digest, reason or ''; oldest first. */
 static const char dead[] = "local out, left = {}, tonumber(ARGV[1])\n"
@@ -551,8 +559,9 @@ static const char *const texts[REDIS_SCRIPTS] = {
     [REDIS_SCRIPT_STORE] = store,     [REDIS_SCRIPT_GET] = get,
     [REDIS_SCRIPT_FORGET] = forget,   [REDIS_SCRIPT_TOTALS] = totals,
     [REDIS_SCRIPT_QUEUES] = queues,   [REDIS_SCRIPT_PEEK] = peek,
-    [REDIS_SCRIPT_PURGE] = purge,     [REDIS_SCRIPT_DEAD] = dead,
-    [REDIS_SCRIPT_EXHUME] = exhume,   [REDIS_SCRIPT_UNBURY] = unbury,
+    [REDIS_SCRIPT_PURGE] = purge,     [REDIS_SCRIPT_DROP] = drop,
+    [REDIS_SCRIPT_DEAD] = dead,       [REDIS_SCRIPT_EXHUME] = exhume,
+    [REDIS_SCRIPT_UNBURY] = unbury,
 };
 
 const char *redis_script_text(enum redis_script_id id)

@@ -91,6 +91,7 @@ enum sqlite_stmt_id {
     SQL_PURGE_READY,
     SQL_PURGE_DELAYED_MESSAGES,
     SQL_PURGE_DELAYED,
+    SQL_QUEUE_DROP,
     SQL_NODE_PUT,
     SQL_NODE_DEL,
     SQL_NODE_SWEEP,
@@ -322,6 +323,9 @@ void sqlite_flush(struct sqlite_broker *b, int64_t deadline_ms);
 /* The number of a queue; made when it is new, and with _peek 0 instead. */
 int sqlite_queue_id(struct sqlite_broker *b, struct slice name, int64_t *id);
 int sqlite_queue_peek(struct sqlite_broker *b, struct slice name, int64_t *id);
+
+/* The queue with this id is gone: its name is looked up again. */
+void sqlite_queue_forget(struct sqlite_broker *b, int64_t id);
 void sqlite_queues_forget(struct sqlite_broker *b);
 int sqlite_push(struct sqlite_broker *b, const struct broker_message *m);
 int sqlite_publish(struct sqlite_broker *b, const struct sqlite_op *op);

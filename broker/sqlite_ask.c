@@ -99,6 +99,21 @@ static int ask_purge(struct sqlite_broker *b, const struct broker_ask *ask, stru
     return rc;
 }
 
+static int ask_drop(struct sqlite_broker *b, const struct broker_ask *ask, struct buf *out)
+{
+    int64_t queue;
+    int dropped = 0, rc = sqlite_queue_peek(b, ask->queue, &queue);
+
+    if (rc == SQLITE_OK && queue)
+        rc = sqlite_do(b, SQL_QUEUE_DROP, ARG_INT(queue));
+    if (rc == SQLITE_OK && queue)
+        dropped = sqlite_changed(b) > 0;
+    if (dropped)
+        sqlite_queue_forget(b, queue);
+    answer_count(out, "dropped", dropped);
+    return rc;
+}
+
 static void dead_row(sqlite3_stmt *row, bool whole, struct buf *out)
 {
     char handle[24];
@@ -267,6 +282,7 @@ int sqlite_ask(struct sqlite_broker *b, const struct sqlite_op *op)
         [BROKER_ASK_DEAD_RM] = ask_dead_rm,
         [BROKER_ASK_NODES] = ask_nodes,
         [BROKER_ASK_DOCTOR] = sqlite_doctor,
+        [BROKER_ASK_DROP] = ask_drop,
     };
     struct broker_event event = {.kind = BROKER_ANSWER, .tag = op->ask.tag};
     struct buf out = BUF_INIT;

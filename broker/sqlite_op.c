@@ -133,7 +133,7 @@ bool sqlite_op_writes(const struct sqlite_op *op)
         return false;
     if (op->kind == SQLITE_OP_ASK)
         return op->ask.question == BROKER_ASK_PURGE || op->ask.question == BROKER_ASK_DEAD_RETRY ||
-               op->ask.question == BROKER_ASK_DEAD_RM;
+               op->ask.question == BROKER_ASK_DEAD_RM || op->ask.question == BROKER_ASK_DROP;
     return true;
 }
 

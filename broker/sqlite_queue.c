@@ -59,6 +59,17 @@ int sqlite_queue_peek(struct sqlite_broker *b, struct slice name, int64_t *id)
     return rc == SQLITE_OK && *id ? remember(b, name, *id) : rc;
 }
 
+void sqlite_queue_forget(struct sqlite_broker *b, int64_t id)
+{
+    for (size_t i = 0; i < b->queues_len; i++) {
+        if (b->queues[i].id != id)
+            continue;
+        free(b->queues[i].name);
+        b->queues[i] = b->queues[--b->queues_len];
+        return;
+    }
+}
+
 int sqlite_queue_id(struct sqlite_broker *b, struct slice name, int64_t *id)
 {
     int rc = sqlite_queue_peek(b, name, id);

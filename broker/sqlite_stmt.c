@@ -132,6 +132,11 @@ static const char *const texts[SQL_COUNT] = {
     [SQL_PURGE_DELAYED_MESSAGES] =
         "DELETE FROM messages WHERE id IN (SELECT message FROM delayed WHERE queue=?1)",
     [SQL_PURGE_DELAYED] = "DELETE FROM delayed WHERE queue=?1",
+    [SQL_QUEUE_DROP] = "DELETE FROM queues WHERE id=?1"
+                       " AND NOT EXISTS (SELECT 1 FROM ready WHERE queue=?1)"
+                       " AND NOT EXISTS (SELECT 1 FROM delayed WHERE queue=?1)"
+                       " AND NOT EXISTS (SELECT 1 FROM leases WHERE queue=?1)"
+                       " AND NOT EXISTS (SELECT 1 FROM dead WHERE queue=?1)",
 
     [SQL_NODE_PUT] = "INSERT OR REPLACE INTO nodes(node, until_ms, doc) VALUES(?1,?2,?3)",
     [SQL_NODE_DEL] = "DELETE FROM nodes WHERE node=?1",

@@ -25,11 +25,12 @@
 
 /* What a backend cannot do by its nature (docs/broker-contract.md says why). */
 enum contract_lacks {
-    LACKS_LEASES = 1 << 0,       /* a lease ends with the connection, not in time */
-    LACKS_PRIORITY = 1 << 1,     /* the order is the queue's own business */
+    LACKS_LEASES = 1 << 0,        /* a lease ends with the connection, not in time */
+    LACKS_PRIORITY = 1 << 1,      /* the order is the queue's own business */
     LACKS_ATOMIC_FINISH = 1 << 2, /* what follows from a finish comes one after another */
-    LACKS_DELAY_VIEW = 1 << 3,   /* what is delayed is counted, not shown */
-    LACKS_LASTING_NODES = 1 << 4 /* a node that is gone has said nothing */
+    LACKS_DELAY_VIEW = 1 << 3,    /* what is delayed is counted, not shown */
+    LACKS_LASTING_NODES = 1 << 4, /* a node that is gone has said nothing */
+    LACKS_DROP = 1 << 5           /* it forgets no queue */
 };
 
 struct peer;

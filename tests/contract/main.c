@@ -28,7 +28,11 @@ struct backend {
 };
 
 static const struct backend backends[] = {
-    {.name = "memory", .url = "memory:%s", .result_url = "", .fake_clock = true},
+    {.name = "memory",
+     .url = "memory:%s",
+     .result_url = "",
+     .fake_clock = true,
+     .lacks = LACKS_DROP},
     {.name = "sqlite", .url = "sqlite:%s/queue.db", .result_url = "", .durable = true},
     {.name = "redis",
      .url = "redis+socket://%s/redis.sock",
@@ -47,8 +51,17 @@ static const struct backend backends[] = {
      .result_url = "redis+socket://%s/redis.sock?virtual_host=1",
      .durable = true,
      .redis = true},
-    {.name = "trace", .url = "memory:%s", .result_url = "", .fake_clock = true, .trace = true},
-    {.name = "split", .url = "memory:%s", .result_url = "memory:results-%s", .fake_clock = true},
+    {.name = "trace",
+     .url = "memory:%s",
+     .result_url = "",
+     .fake_clock = true,
+     .trace = true,
+     .lacks = LACKS_DROP},
+    {.name = "split",
+     .url = "memory:%s",
+     .result_url = "memory:results-%s",
+     .fake_clock = true,
+     .lacks = LACKS_DROP},
 };
 
 static const struct contract_row *const suites[] = {suite_publish, suite_lease,   suite_finish,

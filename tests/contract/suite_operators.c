@@ -97,6 +97,47 @@ static void purge_removes_what_is_not_leased(struct contract_env *env)
     seen_free(&job);
 }
 
+static bool is_known(struct peer *p, const char *name)
+{
+    json_t *queues = ask(p, BROKER_ASK_QUEUES, NULL, NULL), *row;
+    bool found = false;
+    size_t i;
+
+    json_array_foreach(queues, i, row)
+    {
+        found |= strcmp(json_string_value(json_object_get(row, "queue")), name) == 0;
+    }
+    json_decref(queues);
+    return found;
+}
+
+static int64_t ask_number(struct peer *p, enum broker_question question, const char *queue,
+                          const char *name)
+{
+    json_t *answer = ask(p, question, queue, NULL);
+    int64_t n = number(answer, name);
+
+    json_decref(answer);
+    return n;
+}
+
+static void drop_forgets_an_empty_queue(struct contract_env *env)
+{
+    struct peer *p = peer_open(env, "w", 1);
+    int64_t forgets = env->lacks & LACKS_DROP ? 0 : 1;
+
+    put(p, "scratch", "1");
+    assert_int_equal(ask_number(p, BROKER_ASK_DROP, "scratch", "dropped"), 0);
+    assert_int_equal(ask_number(p, BROKER_ASK_PURGE, "scratch", "purged"), 1);
+    assert_int_equal(ask_number(p, BROKER_ASK_DROP, "scratch", "dropped"), forgets);
+    if (forgets)
+        assert_false(is_known(p, "scratch"));
+    assert_in_range(ask_number(p, BROKER_ASK_DROP, "never", "dropped"), 0, 1);
+    put(p, "scratch", "2");
+    assert_int_equal(ask_number(p, BROKER_ASK_PURGE, "scratch", "purged"), 1);
+    check_totals(p);
+}
+
 static void announce(struct peer *p, const char *json, int64_t ttl_ms)
 {
     struct err e = ERR_INIT;
@@ -272,6 +313,7 @@ const struct contract_row suite_operators[] = {
     {"queues are listed with their depths", queues_are_listed_with_their_depths},
     {"peek shows the next first and moves nothing", peek_shows_the_next_first_and_moves_nothing},
     {"purge removes what is not leased", purge_removes_what_is_not_leased},
+    {"drop forgets an empty queue", drop_forgets_an_empty_queue},
     {"nodes are listed while they announce", nodes_are_listed_while_they_announce},
     {"the last announcement of a node wins", the_last_announcement_of_a_node_wins},
     {"an announcement is forgotten in time", an_announcement_is_forgotten_in_time},

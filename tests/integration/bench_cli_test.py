@@ -39,6 +39,7 @@ def check_bench(url, directory, temp):
     assert totals["succeeded"] == totals["published"] == 2 * (300 + 300 + 300 + 300), totals
     assert totals["waiting"] == totals["leased"] == 0, totals
     assert results_left(url, directory) == 0
+    assert not [q for q in json.loads(run("queue", "ls", "-b", url, "-o", "json").stdout) if q["queue"].startswith("celeriac-")]
     assert not list(pathlib.Path(temp).iterdir()), "a scratch folder is left"
     table = run("bench", "-b", url, "-n", "20", "--repeat", "1").stdout
     assert "round trip, p99" in table and "drain" in table, table
