@@ -77,15 +77,28 @@ static const struct redis_op op_get = {.name = "get", .done = got, .failed = red
 static const struct redis_op op_forget = {
     .name = "forget", .done = forgotten, .failed = redis_fail_items};
 
+/* Results in the broker's own database need no script to be read. */
+static struct redis_request *ids_request(struct redis_broker *b, const struct redis_op *op,
+                                         enum redis_script_id script, struct err *e)
+{
+    bool plain = script == REDIS_SCRIPT_GET && !b->result_db[0];
+    struct redis_request *r = redis_new(b, op, plain ? REDIS_PLAIN : script, e);
+
+    if (r && plain)
+        redis_key(r, slice_of("MGET"));
+    else if (r)
+        redis_arg_dbs(b, r);
+    return r;
+}
+
 static int submit_ids(struct redis_broker *b, const struct redis_op *op,
                       enum redis_script_id script, const uint64_t *tags, const struct slice *ids,
                       size_t n, struct err *e)
 {
-    struct redis_request *r = redis_new(b, op, script, e);
+    struct redis_request *r = ids_request(b, op, script, e);
 
     if (!r)
         return -1;
-    redis_arg_dbs(b, r);
     for (size_t i = 0; i < n; i++) {
         redis_key2(r, REDIS_RESULT, ids[i]);
         if (redis_request_item(r, tags[i], NULL) != 0)
@@ -247,7 +260,7 @@ static struct redis_request *look_request(struct redis_broker *b)
 
     if (r && r->op == &op_look && r->tries == 0 && ((struct watch_ids *)r->state)->len < BATCH)
         return r;
-    r = redis_new(b, &op_look, REDIS_SCRIPT_GET, NULL);
+    r = ids_request(b, &op_look, REDIS_SCRIPT_GET, NULL);
     if (!r)
         return NULL;
     r->state = calloc(1, sizeof(struct watch_ids));
@@ -255,7 +268,6 @@ static struct redis_request *look_request(struct redis_broker *b)
         redis_request_free(r);
         return NULL;
     }
-    redis_arg_dbs(b, r);
     return redis_submit(b, r, NULL) == 0 ? r : NULL;
 }
 
