@@ -70,7 +70,7 @@ void buf_commit(struct buf *b, size_t n)
     b->len += n;
 }
 
-void buf_add(struct buf *b, const void *bytes, size_t n)
+void buf_add_far(struct buf *b, const void *bytes, size_t n)
 {
     char *to;
 
@@ -81,11 +81,6 @@ void buf_add(struct buf *b, const void *bytes, size_t n)
         return;
     memcpy(to, bytes, n);
     b->len += n;
-}
-
-void buf_adds(struct buf *b, const char *text)
-{
-    buf_add(b, text, strlen(text));
 }
 
 void buf_addi(struct buf *b, int64_t n)

@@ -36,8 +36,27 @@ void buf_clear(struct buf *b);
 char *buf_reserve(struct buf *b, size_t n);
 void buf_commit(struct buf *b, size_t n);
 
-void buf_add(struct buf *b, const void *bytes, size_t n);
-void buf_adds(struct buf *b, const char *text);
+/* buf_add where there is no room, or nothing to add. */
+void buf_add_far(struct buf *b, const void *bytes, size_t n);
+
+/* Inline, because a message is a hundred small pieces: most fit, and of many the length is known. */
+static inline void buf_add(struct buf *b, const void *bytes, size_t n)
+{
+    size_t room = b->cap - b->start - b->len;
+
+    if (b->failed || n - 1 >= room) {
+        buf_add_far(b, bytes, n);
+        return;
+    }
+    memcpy(b->mem + b->start + b->len, bytes, n);
+    b->len += n;
+}
+
+static inline void buf_adds(struct buf *b, const char *text)
+{
+    buf_add(b, text, strlen(text));
+}
+
 void buf_addi(struct buf *b, int64_t n); /* in decimal */
 void buf_addf(struct buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
