@@ -88,9 +88,12 @@ static int headers_from_body(struct message *m, const json_t *body, struct err *
 /* No header "task": protocol 1, or not a task at all. */
 static int parse_v1(struct message *m, struct err *e)
 {
-    json_t *body = message_decode_body(m, e);
+    json_t *body;
     int status = -1;
 
+    /* The headers are read when the body's are among them; how to read the body is one of them. */
+    m->compression = json_string_value(json_object_get(m->headers, "compression"));
+    body = message_decode_body(m, e);
     if (!body)
         return -1;
     if (!json_is_object(body))

@@ -109,6 +109,25 @@ static void no_byte_makes_a_difference(void **state)
     "\"id\": \"i\"" headers "}, \"properties\": {\"delivery_tag\": \"d\", " INFO properties        \
     "}" more "}"
 
+/* Protocol 1 with a zlib body: how to read the body is said by the only header. */
+static void protocol_1_may_be_compressed(void **state)
+{
+    static const char text[] =
+        "{\"body\": \"eJyrVipJLM5WslJQKlHSUVDKTAExM0HMxKL0YiAn2lBHwSi2FgDZ3Qpk\", "
+        "\"content-type\": "
+        "\"application/json\", \"headers\": {\"compression\": \"application/x-gzip\"}, "
+        "\"properties\": {\"body_encoding\": \"base64\", \"delivery_tag\": \"d\", " INFO "}}";
+    struct err e = ERR_INIT;
+    struct message m;
+
+    (void)state;
+    assert_false(check_same(slice_of(text)));
+    CHECK_OK(message_skim(&m, slice_of(text), &e));
+    assert_string_equal(m.task, "t");
+    assert_int_equal(json_array_size(m.args), 2);
+    message_release(&m);
+}
+
 /* Odd, but each is read in the same way; the first few are common enough to be skimmed. */
 static void odd_forms_are_read_alike(void **state)
 {
@@ -228,6 +247,7 @@ int main(void)
         cmocka_unit_test(captures_are_skimmed),
         cmocka_unit_test(ours_is_skimmed),
         cmocka_unit_test(no_byte_makes_a_difference),
+        cmocka_unit_test(protocol_1_may_be_compressed),
         cmocka_unit_test(odd_forms_are_read_alike),
         cmocka_unit_test(the_cursor_passes_what_is_json),
         cmocka_unit_test(the_cursor_gives_up_on_deep_nesting),
