@@ -13,6 +13,15 @@
 #define READ_SIZE        65536
 #define PROGRESS_EACH_MS 200
 #define BATCH_BYTES_MAX  (8u * 1024 * 1024)
+#define PUMP_EACH        64 /* lines; the broker works on one batch while the next is encoded */
+
+struct batch {
+    struct outgoing v[SEND_BATCH];
+    uint64_t lines[SEND_BATCH]; /* line number of each message */
+    size_t len;
+    size_t bytes;
+    struct sending sending;
+};
 
 struct bulk {
     struct session *s;
@@ -22,10 +31,9 @@ struct bulk {
     size_t searched; /* bytes of input known to hold no line end */
     bool input_ended;
     uint64_t line_number;
-    uint64_t lines[SEND_BATCH]; /* line number of each message of the batch */
-    struct outgoing batch[SEND_BATCH];
-    size_t batch_len;
-    size_t batch_bytes;
+    struct batch batches[2]; /* one is filled while the other is on its way */
+    struct batch *filling;
+    struct batch *sent_off; /* NULL: none is on its way */
     uint64_t sent;
     uint64_t bad;        /* lines that could not be understood */
     uint64_t failed;     /* messages that were not confirmed */
@@ -57,38 +65,70 @@ static void show_progress(struct bulk *b, bool at_once)
 
 /* Prints the ids of the batch in order and complains about what was refused. Without an answer the
  * broker is away; e says why, and one line is enough for all of those. */
-static void settle(struct bulk *b, const struct err *e)
+static void settle(struct bulk *b, struct batch *batch, const struct err *e)
 {
-    for (size_t i = 0; i < b->batch_len; i++) {
-        struct outgoing *o = &b->batch[i];
+    for (size_t i = 0; i < batch->len; i++) {
+        struct outgoing *o = &batch->v[i];
 
         if (o->state == OUTGOING_CONFIRMED) {
             show_id(b->ctx, o->id);
             b->sent++;
         } else if (o->state == OUTGOING_REFUSED) {
-            complain(b, b->lines[i], &o->err);
+            complain(b, batch->lines[i], &o->err);
             b->failed_status = b->failed++ ? b->failed_status : (int)exitcode_of(o->err.code);
         } else {
             if (!b->broken)
-                complain(b, b->lines[i], e);
+                complain(b, batch->lines[i], e);
             b->failed_status = b->failed++ ? b->failed_status : (int)exitcode_of(e->code);
             b->broken = true;
         }
         outgoing_release(o);
     }
-    b->batch_len = b->batch_bytes = 0;
+    batch->len = batch->bytes = 0;
 }
 
-static void flush_batch(struct bulk *b)
+/* Waits for the batch that is on its way. */
+static void await_batch(struct bulk *b)
 {
     struct err e = ERR_INIT;
 
-    if (b->batch_len == 0)
+    if (!b->sent_off)
         return;
-    send_all(b->s, b->batch, b->batch_len, &e);
-    settle(b, &e);
+    sending_end(&b->sent_off->sending, &e);
+    settle(b, b->sent_off, &e);
+    b->sent_off = NULL;
     fflush(stdout);
     show_progress(b, false);
+}
+
+/* The next batch is begun only when the one before it has ended: ids appear in the order of lines,
+ * and a broker that is away gets no more. */
+static void send_off(struct bulk *b)
+{
+    struct batch *batch = b->filling;
+
+    await_batch(b);
+    if (batch->len == 0 || b->broken)
+        return;
+    sending_begin(&batch->sending, b->s, batch->v, batch->len);
+    sending_pump(&batch->sending);
+    b->sent_off = batch;
+    b->filling = batch == &b->batches[0] ? &b->batches[1] : &b->batches[0];
+}
+
+static void flush_batches(struct bulk *b)
+{
+    send_off(b);
+    await_batch(b);
+}
+
+/* What was read and encoded while the broker went away: not sent, and so not confirmed. */
+static void drop_unsent(struct bulk *b)
+{
+    for (size_t i = 0; i < b->filling->len; i++)
+        outgoing_release(&b->filling->v[i]);
+    b->failed += b->filling->len;
+    b->filling->len = 0;
 }
 
 /* Members that the line does not have. jansson's own function for it does not tell when memory ran
@@ -132,7 +172,8 @@ static bool is_blank(struct slice line)
 
 static void take_line(struct bulk *b, struct slice line)
 {
-    struct outgoing *o = &b->batch[b->batch_len];
+    struct batch *batch = b->filling;
+    struct outgoing *o = &batch->v[batch->len];
     struct err e = ERR_INIT;
     json_error_t why;
     json_t *object;
@@ -149,12 +190,14 @@ static void take_line(struct bulk *b, struct slice line)
         b->bad++;
         outgoing_release(o);
     } else {
-        b->lines[b->batch_len++] = b->line_number;
-        b->batch_bytes += o->envelope_len;
+        batch->lines[batch->len++] = b->line_number;
+        batch->bytes += o->envelope_len;
     }
     json_decref(object);
-    if (b->batch_len == SEND_BATCH || b->batch_bytes >= BATCH_BYTES_MAX)
-        flush_batch(b);
+    if (batch->len == SEND_BATCH || batch->bytes >= BATCH_BYTES_MAX)
+        send_off(b);
+    else if (b->sent_off && batch->len % PUMP_EACH == 0)
+        sending_pump(&b->sent_off->sending);
 }
 
 static void take_lines(struct bulk *b)
@@ -232,13 +275,15 @@ int bulk_send(struct session *s, const struct command_context *ctx, json_t *defa
     b->s = s;
     b->ctx = ctx;
     b->defaults = defaults;
+    b->filling = &b->batches[0];
     while (!b->input_ended && !b->broken && e.code == ERR_NONE) {
         if (!input_is_ready())
-            flush_batch(b);
+            flush_batches(b);
         if (!b->broken && read_more(b, &e) == 0)
             take_lines(b);
     }
-    flush_batch(b);
+    flush_batches(b);
+    drop_unsent(b);
     summarise(b);
     status = e.code == ERR_NONE ? bulk_status(b) : command_fail(ctx, &e);
     buf_release(&b->input);

@@ -8,18 +8,6 @@
 #define RETRY_BASE_MS 50
 #define RETRY_MAX_MS  1000
 
-struct sending {
-    struct session *s;
-    struct outgoing *v; /* at most SEND_BATCH */
-    size_t n;
-    size_t open;      /* neither confirmed nor refused */
-    uint64_t tag;     /* of v[0] in the last publish that named it */
-    bool again;       /* something is to be sent again */
-    int64_t retry_ms; /* when */
-    unsigned tries;
-    char batch[UUID_SIZE]; /* names this sending; "" for a single message: its id will do */
-};
-
 void outgoing_release(struct outgoing *o)
 {
     free(o->envelope);
@@ -126,33 +114,49 @@ static bool any_sent(const struct sending *sending)
     return false;
 }
 
-/* 0: every message has an answer; 1: the deadline passed; -1: the broker can not be used. */
-static int send_batch(struct session *s, struct outgoing *v, size_t n, struct err *e)
+static void step(struct sending *sending, int64_t until_ms)
 {
-    struct sending sending = {.s = s, .v = v, .n = n, .open = n, .retry_ms = CLOCK_NEVER};
-    int64_t deadline_ms = session_deadline(s);
-    int status;
+    session_step(sending->s, until_ms, take_event, sending, &sending->why);
+}
 
+void sending_begin(struct sending *sending, struct session *s, struct outgoing *v, size_t n)
+{
+    *sending = (struct sending){.s = s,
+                                .v = v,
+                                .n = n,
+                                .open = n,
+                                .retry_ms = CLOCK_NEVER,
+                                .deadline_ms = session_deadline(s),
+                                .why = ERR_INIT};
     if (n > 1)
-        uuid_next(&s->ids, sending.batch);
-    status = publish_new(&sending, e);
-    while (status == 0 && sending.open > 0) {
-        int64_t now_ms = session_now(s);
+        uuid_next(&s->ids, sending->batch);
+    publish_new(sending, &sending->why);
+}
 
-        if (now_ms >= deadline_ms)
-            return 1;
-        if (sending.again && sending.retry_ms == CLOCK_NEVER && !any_sent(&sending))
-            plan_retry(&sending);
-        if (now_ms >= sending.retry_ms) {
-            sending.retry_ms = CLOCK_NEVER;
-            status = publish_new(&sending, e);
+void sending_pump(struct sending *sending)
+{
+    if (sending->open > 0 && sending->why.code == ERR_NONE)
+        step(sending, session_now(sending->s));
+}
+
+/* Until every message has an answer, the deadline passed, or the broker can not be used. */
+static void wait_for_answers(struct sending *sending)
+{
+    while (sending->open > 0 && sending->why.code == ERR_NONE) {
+        int64_t now_ms = session_now(sending->s);
+
+        if (now_ms >= sending->deadline_ms)
+            return;
+        if (sending->again && sending->retry_ms == CLOCK_NEVER && !any_sent(sending))
+            plan_retry(sending);
+        if (now_ms >= sending->retry_ms) {
+            sending->retry_ms = CLOCK_NEVER;
+            publish_new(sending, &sending->why);
         } else {
-            int64_t until_ms = sending.retry_ms < deadline_ms ? sending.retry_ms : deadline_ms;
-
-            status = session_step(s, until_ms, take_event, &sending, e);
+            step(sending, sending->retry_ms < sending->deadline_ms ? sending->retry_ms
+                                                                   : sending->deadline_ms);
         }
     }
-    return status;
 }
 
 /* What became of the first message that is not confirmed. */
@@ -195,17 +199,23 @@ static void give_up(struct outgoing *v, size_t n, const struct err *why)
     }
 }
 
+int sending_end(struct sending *sending, struct err *e)
+{
+    wait_for_answers(sending);
+    if (sending->why.code != ERR_NONE)
+        give_up(sending->v, sending->n, &sending->why);
+    return verdict(sending->s, sending->v, sending->n, e);
+}
+
 int send_all(struct session *s, struct outgoing *v, size_t n, struct err *e)
 {
-    int status = 0;
+    for (size_t at = 0; at < n; at += SEND_BATCH) {
+        struct sending sending;
 
-    for (size_t at = 0; at < n && status == 0; at += SEND_BATCH) {
-        size_t batch_len = n - at < SEND_BATCH ? n - at : SEND_BATCH;
-        struct err why = ERR_INIT;
-
-        status = send_batch(s, v + at, batch_len, &why);
-        if (status < 0)
-            give_up(v + at, batch_len, &why);
+        sending_begin(&sending, s, v + at, n - at < SEND_BATCH ? n - at : SEND_BATCH);
+        sending_end(&sending, NULL);
+        if (sending.open > 0)
+            break; /* late, or the broker can not be used: the others would fare no better */
     }
     return verdict(s, v, n, e);
 }

@@ -36,6 +36,31 @@ struct outgoing {
 
 void outgoing_release(struct outgoing *o);
 
+/* A batch on its way: begun, pumped while the caller does something else, ended. One at a time in a
+ * session. Everything here is send.c's. */
+struct sending {
+    struct session *s;
+    struct outgoing *v; /* borrowed: at most SEND_BATCH */
+    size_t n;
+    size_t open;         /* neither confirmed nor refused */
+    uint64_t tag;        /* of v[0] in the last publish that named it */
+    bool again;          /* something is to be sent again */
+    int64_t retry_ms;    /* when */
+    int64_t deadline_ms; /* for all of it */
+    unsigned tries;
+    char batch[UUID_SIZE]; /* names this sending; "" for a single message: its id will do */
+    struct err why;        /* the broker can not be used */
+};
+
+/* v: borrowed until sending_end. */
+void sending_begin(struct sending *sending, struct session *s, struct outgoing *v, size_t n);
+
+/* Moves bytes and takes answers, without waiting. */
+void sending_pump(struct sending *sending);
+
+/* Waits until every message has an answer or the time is over; returns as send_all. */
+int sending_end(struct sending *sending, struct err *e);
+
 /* Sends n messages: 0 when all are confirmed; else -1 with what happened to the first that is not,
  * ERR_PARTIAL when others are. The states tell which. */
 int send_all(struct session *s, struct outgoing *v, size_t n, struct err *e);
