@@ -318,8 +318,8 @@ class RabbitMQServer(unittest.TestCase):
         return worker
 
     def running(self, seconds):
-        """The id of a job that runs now."""
-        task_id = call(self.url, "sleep", seconds)
+        """The id of a job that runs now, and for so many seconds; its state must be asked for before they are over."""
+        task_id = call(self.url, "sleep", seconds * SCALE)
         wait_until(lambda: result(self.url, task_id)["status"] == "STARTED", "the job to run")
         return task_id
 
