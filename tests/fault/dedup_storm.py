@@ -5,7 +5,8 @@ usage: dedup_storm.py sqlite|redis|amqp [--rounds N] [--seconds S] [--events N] 
 
 The producers send all events under one dedup key each, two in the same order and one in its own, while random processes of two workers are killed.
 After the killing the queue is drained. Of the three results of each key exactly one may say that its job was run; the others must
-name it and carry the same value; the totals must account for every job. The seed is printed. One JSON line per round.
+name it and carry the same value; the totals must account for every job, where RabbitMQ counts a second record of one run among the
+duplicates (as in soak.py). The seed is printed. One JSON line per round.
 """
 import argparse
 import json
@@ -89,7 +90,8 @@ def verdict(kind, url, ids):
     wrong = [text for event, copies in enumerate(ids)
              if (text := judge(event, [by_id[i] for i in copies if i in by_id]))]
     t, jobs, doubles = totals(url), len(ids) * COPIES, len(ids) * (COPIES - 1)
-    if unaccounted(t) != 0 or t["published"] != jobs or t["succeeded"] != jobs:
+    told = jobs + (0 if kind in ONE_STEP else max(0, t["duplicates"] - doubles))
+    if unaccounted(t) != 0 or t["published"] != told or t["succeeded"] != told:
         wrong.append(f"totals {t}")
     if t["duplicates"] < doubles or (kind in ONE_STEP and t["duplicates"] != doubles):
         wrong.append(f"{t['duplicates']} duplicates, wanted {doubles}")
