@@ -13,7 +13,8 @@ static void flatten(char *text)
     }
 }
 
-static void fill(struct err *e, enum err_code code, const char *fmt, va_list ap)
+__attribute__((format(printf, 3, 0))) static void fill(struct err *e, enum err_code code,
+                                                       const char *fmt, va_list ap)
 {
     e->code = code;
     vsnprintf(e->text, sizeof(e->text), fmt, ap);
