@@ -268,6 +268,15 @@ static int run_steps(struct advise *a, struct err *e)
     return rc;
 }
 
+static int tell_advice(struct advise *a)
+{
+    advice_make(&a->advice, a->steps, a->len, &a->machine);
+    if (a->rate > 0)
+        advice_plan(&a->advice, &a->machine, a->rate, &a->plan);
+    (a->ctx->output == COMMAND_JSON ? print_json : print_table)(a);
+    return EXITCODE_OK;
+}
+
 /* On the person's broker, or on a file of our own. */
 static int run_sweep(struct advise *a)
 {
@@ -284,13 +293,11 @@ static int run_sweep(struct advise *a)
         a->sweep.broker = file;
     rc = run_steps(a, &e);
     scratch_remove(folder);
-    if (rc < 0)
-        return command_fail(a->ctx, &e);
-    advice_make(&a->advice, a->steps, a->len, &a->machine);
-    if (a->rate > 0)
-        advice_plan(&a->advice, &a->machine, a->rate, &a->plan);
-    (a->ctx->output == COMMAND_JSON ? print_json : print_table)(a);
-    return EXITCODE_OK;
+    rc = rc < 0 ? command_fail(a->ctx, &e) : tell_advice(a);
+    a->sweep.lock = NULL; /* the names end here */
+    if (a->sweep.broker == file)
+        a->sweep.broker = NULL;
+    return rc;
 }
 
 /* --- what runs already --- */

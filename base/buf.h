@@ -39,12 +39,13 @@ void buf_commit(struct buf *b, size_t n);
 /* buf_add where there is no room, or nothing to add. */
 void buf_add_far(struct buf *b, const void *bytes, size_t n);
 
-/* Inline, because a message is a hundred small pieces: most fit, and of many the length is known. */
+/* Inline, because a message is a hundred small pieces: most fit, and of many the length is known.
+ */
 static inline void buf_add(struct buf *b, const void *bytes, size_t n)
 {
     size_t room = b->cap - b->start - b->len;
 
-    if (b->failed || n - 1 >= room) {
+    if (b->failed || n > room || n == 0) {
         buf_add_far(b, bytes, n);
         return;
     }

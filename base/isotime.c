@@ -19,7 +19,7 @@ void isotime_format_us(int64_t wall_us, char out[ISOTIME_SIZE])
     }
     gmtime_r(&seconds, &tm);
     memcpy(out, "0000-00-00T00:00:00.000000+00:00", ISOTIME_SIZE);
-    decimal_fill(out, 4, (uint64_t)(tm.tm_year + 1900));
+    decimal_fill(out, 4, (uint64_t)tm.tm_year + 1900);
     decimal_fill(out + 5, 2, (uint64_t)tm.tm_mon + 1);
     decimal_fill(out + 8, 2, (uint64_t)tm.tm_mday);
     decimal_fill(out + 11, 2, (uint64_t)tm.tm_hour);

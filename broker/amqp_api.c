@@ -28,7 +28,7 @@
     X(easy_strerror)                                                                               \
     X(easy_cleanup)
 
-#define MEMBER(name) __typeof__(curl_##name) *name;
+#define MEMBER(name) __typeof__(curl_##name) *(name);
 #define FIND(name)   find(c->library, "curl_" #name, &c->name) &&
 
 /* Loaded when somebody asks, for good: libcurl brings thirty libraries along, which would cost

@@ -139,7 +139,8 @@ int etl_spool_unpack(int fd, const char *path, const char *folder, char **spoole
     int rc = -1;
 
     *spooled = NULL;
-    if (make_folder(folder, err) != 0 || spool_name(fd, path, folder, spooled, err) != 0)
+    if (make_folder(folder, err) != 0 || spool_name(fd, path, folder, spooled, err) != 0 ||
+        !*spooled)
         return -1;
     if (access(*spooled, R_OK) == 0)
         return 0;

@@ -295,8 +295,7 @@ static void make_retry(struct making *m)
     if (put_next_attempt(m, &first, &e) < 0) {
         fail_instead(m, "ValueError", NULL, &e);
     } else {
-        buf_add(&first, m->v->followups.mem ? m->v->followups.mem + m->v->followups.start : NULL,
-                m->v->followups.len);
+        buf_add(&first, buf_slice(&m->v->followups).ptr, m->v->followups.len);
         reuse(&m->v->followups);
         buf_add(&m->v->followups, buf_slice(&first).ptr, first.len);
         m->v->followups_len++;
