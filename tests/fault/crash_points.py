@@ -78,6 +78,11 @@ def recorded_again(t, kind):
     return max(0, t["duplicates"] - 2 * KEYS) if kind == "amqp" else 0
 
 
+def left(url):
+    """How many messages are still to come."""
+    return sum(totals(url)[where] for where in ("waiting", "leased", "delayed"))
+
+
 def at_worker(name, kind):
     """True when a process of the worker died at the point; fails when a job was lost or recorded twice."""
     with broker(kind) as (url, directory):
@@ -91,8 +96,9 @@ def at_worker(name, kind):
                 return t["succeeded"] - recorded_again(t, kind) >= JOBS
             try:
                 wait_until(drained, f"{JOBS} results after a death at {name}")
-                # Whatever was resent must be refused, so look once more when the leases had time to return.
-                wait_until(lambda: totals(url)["leased"] == 0, "the last lease")
+                # Whatever was resent must be refused, so look once more when the leases and the copies had time to return: who
+                # dies between the confirmed copy of a put-off job and its acknowledgement leaves both.
+                wait_until(lambda: left(url) == 0, "the last lease and the last copy")
                 check(url, ids, kind)
             except AssertionError:
                 sys.stderr.write(f"{totals(url)}\n{alive.worker.log()[-6000:]}")
