@@ -319,7 +319,8 @@ static int redis_pollset(struct broker *base, struct pollfd *fds, int max)
 
     if (n < max && redis_conn_pollfd(&b->main, &fds[n]))
         n++;
-    if (n < max && redis_conn_pollfd(&b->bell, &fds[n]))
+    /* What nobody reads must not be waited for: it would be ready for ever. */
+    if (n < max && redis_bell_wanted(b) && redis_conn_pollfd(&b->bell, &fds[n]))
         n++;
     return n;
 }

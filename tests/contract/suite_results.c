@@ -1,6 +1,8 @@
 /* Results without a delivery: store, get, watch, forget, expiry. */
 #include "contract.h"
 
+#include <poll.h>
+
 #define DOC(status) "{\"status\": \"" status "\", \"result\": null}"
 
 static void store(struct peer *p, const char *id, const char *doc, int64_t expires_ms)
@@ -122,6 +124,35 @@ static void an_unwatched_result_is_not_told(struct contract_env *env)
     assert_false(peer_sees(b, BROKER_RESULT, 1200, 100));
 }
 
+/* Is there a moment in which the owner's loop would sleep? */
+static bool comes_to_rest(struct peer *p)
+{
+    const struct clock *clock = clock_system();
+    int64_t until_ms = clock_mono_ms(clock) + 10000;
+    struct pollfd fds[16];
+
+    while (clock_mono_ms(clock) < until_ms) {
+        peer_sees(p, BROKER_RESULT, 1299, 0);
+        if (poll(fds, (nfds_t)broker_pollset(p->b, fds, 16), 0) == 0)
+            return true;
+    }
+    return false;
+}
+
+static void who_waits_for_nothing_rests(struct contract_env *env)
+{
+    struct peer *a = peer_open(env, NULL, 0), *b = peer_open(env, NULL, 0);
+
+    watch(b, "id-1", 1250);
+    assert_false(peer_sees(b, BROKER_RESULT, 1250, 50)); /* it listens by now */
+    store(a, "id-1", DOC("SUCCESS"), 0);
+    expect_result(b, 1250, DOC("SUCCESS"));
+    /* By the answers to these, what the end of the watch asked the server for has come too. */
+    for (int i = 0; i < 3; i++)
+        free(stored(b, "id-1"));
+    assert_true(comes_to_rest(b));
+}
+
 static void results_expire(struct contract_env *env)
 {
     struct peer *p = peer_open(env, NULL, 0);
@@ -161,6 +192,7 @@ const struct contract_row suite_results[] = {
     {"a watch sees what is there and what comes", a_watch_sees_what_is_there_and_what_comes},
     {"many watches are each answered", many_watches_are_each_answered},
     {"an unwatched result is not told", an_unwatched_result_is_not_told},
+    {"who waits for nothing rests", who_waits_for_nothing_rests},
     {"results expire", results_expire},
     {"a success is kept", a_success_is_kept},
     {NULL, NULL},
