@@ -116,7 +116,8 @@ static void answer(void *context, struct id_entry *entry)
 static void begin(struct amqp_broker *b);
 
 /* The reading is over: each of its ids is handed to fn, and what came too late for it begins. */
-static void end(struct amqp_broker *b, void (*fn)(void *context, struct id_entry *entry))
+static void end(struct amqp_broker *b, void (*fn)(void *context, struct id_entry *entry),
+                void *context)
 {
     struct amqp_lookups *all = &b->results->lookups;
     struct lookup_batch ended = all->now;
@@ -125,7 +126,7 @@ static void end(struct amqp_broker *b, void (*fn)(void *context, struct id_entry
     all->live = false;
     all->now = all->then;
     all->then = (struct lookup_batch){.from_ms = 0};
-    id_table_drain(&ended.ids, fn, b);
+    id_table_drain(&ended.ids, fn, context);
     id_table_release(&ended.ids);
     begin(b);
 }
@@ -142,7 +143,7 @@ static void on_record(struct amqp_broker *b, struct amqp_reader *r, int64_t offs
         return;
     if (record.outcome == AMQP_RESULT_SYNC) {
         if (record.host == all->host && record.nonce == all->nonce)
-            end(b, answer);
+            end(b, answer, b);
         return;
     }
     l = (struct lookup *)id_table_find(&all->now.ids, record.id);
@@ -152,29 +153,49 @@ static void on_record(struct amqp_broker *b, struct amqp_reader *r, int64_t offs
 
 /* --- the sync record --- */
 
+struct failure {
+    struct amqp_broker *broker; /* borrowed */
+    const struct err *why;
+};
+
 static void fail_one(void *context, struct id_entry *entry)
 {
-    struct amqp_broker *b = context;
+    const struct failure *f = context;
+    struct amqp_broker *b = f->broker;
     struct lookup *l = (struct lookup *)entry;
-    struct err why = ERR_INIT;
 
-    err_set(&why, ERR_AGAIN, "the broker did not take what marks the end of the results");
     for (struct asker *asker = l->askers; asker; asker = asker->next) {
         if (asker->told)
-            asker->told(b, asker->context, NULL, &why);
+            asker->told(b, asker->context, NULL, f->why);
         else
-            event_queue_fail(&b->events, asker->tag, &why);
+            event_queue_fail(&b->events, asker->tag, f->why);
     }
     if (l->watched)
         watch_looked(b, entry->id, NULL);
     lookup_free(l);
 }
 
+static void fail(struct amqp_broker *b, const struct err *why)
+{
+    struct failure f = {b, why};
+
+    end(b, fail_one, &f);
+}
+
 static void on_synced(struct amqp_broker *b, struct out_step *step, const struct err *why)
 {
+    struct err untaken = ERR_INIT;
+
     if (!why || step->tag != b->results->lookups.nonce || !b->results->lookups.live)
         return;
-    end(b, fail_one);
+    err_set(&untaken, ERR_AGAIN, "the broker did not take what marks the end of the results");
+    fail(b, &untaken);
+}
+
+static void on_refused(struct amqp_broker *b, struct amqp_reader *r, const struct err *why)
+{
+    (void)r;
+    fail(b, why);
 }
 
 /* Also after a reconnection: the first one may never have left. Whichever comes ends it. */
@@ -199,7 +220,8 @@ static void on_live(struct amqp_broker *b, struct amqp_reader *r)
     out_step_close(b, step);
 }
 
-static const struct reader_ops lookup_ops = {.on_record = on_record, .on_live = on_live};
+static const struct reader_ops lookup_ops = {
+    .on_record = on_record, .on_live = on_live, .on_refused = on_refused};
 
 static void begin(struct amqp_broker *b)
 {
@@ -238,7 +260,7 @@ void lookup_heard(struct amqp_broker *b, uint64_t number, struct slice bytes)
     id_table_remove(&all->now.ids, &l->entry);
     answer(b, &l->entry);
     if (all->now.ids.len == 0)
-        end(b, answer);
+        end(b, answer, b);
 }
 
 /* --- asking --- */

@@ -25,6 +25,7 @@
 #define IDLE_MS   60000
 #define STUCK_MS  10000 /* the own sync was confirmed and nothing at all is read for so long */
 #define TWIN_MS   50    /* between two looks at what twins wait for */
+#define RETRY_MS  10000 /* between two tries to read what was refused */
 
 struct amqp_suspects {
     struct amqp_reader reader;
@@ -34,10 +35,12 @@ struct amqp_suspects {
     struct held_list twins;   /* wait for another copy that is being worked on */
     bool live;
     bool syncing;
+    bool refused; /* and said so */
     uint64_t host;
     uint64_t nonce;
     int64_t idle_at_ms;
     int64_t twins_at_ms; /* they are looked at then */
+    int64_t retry_at_ms; /* after a refusal; not before that */
     int64_t stuck_at_ms; /* while a sync is under way */
 };
 
@@ -188,12 +191,29 @@ static void on_live(struct amqp_broker *b, struct amqp_reader *r)
     (void)r;
     b->suspects->live = true;
     b->suspects->syncing = false;
+    b->suspects->refused = false;
     sync(b);
+}
+
+/* Nothing is run twice for want of a right, and nothing is lost: they stay in their queue. */
+static void on_refused(struct amqp_broker *b, struct amqp_reader *r, const struct err *why)
+{
+    struct amqp_suspects *s = b->suspects;
+
+    (void)r;
+    if (!s->refused)
+        log_warn(b->log, "jobs that were delivered before wait: whether they ended is not told",
+                 "error=\"%s\" advice=\"allow '%s' to be configured, written and read\"", why->text,
+                 AMQP_RESULTS_STREAM);
+    s->refused = true;
+    s->retry_at_ms = amqp_now(b) + RETRY_MS;
+    stop_reading(b);
 }
 
 static void begin_reading(struct amqp_broker *b)
 {
-    static const struct reader_ops ops = {.on_record = on_record, .on_live = on_live};
+    static const struct reader_ops ops = {
+        .on_record = on_record, .on_live = on_live, .on_refused = on_refused};
     struct amqp_suspects *s = b->suspects;
     struct reader_start start = {READER_TIME,
                                  (clock_wall_ms(b->clock) - WINDOW_MS - SLACK_MS) / 1000};
@@ -222,7 +242,7 @@ void amqp_suspect(struct amqp_broker *b, struct amqp_held *h)
     h->state = HELD_SUSPECT;
     held_list_push(&s->later, h);
     s->idle_at_ms = CLOCK_NEVER;
-    if (!s->index)
+    if (!s->index && amqp_now(b) >= s->retry_at_ms)
         begin_reading(b);
     if (!s->syncing)
         sync(b);
@@ -237,6 +257,11 @@ void amqp_suspects_forget(struct amqp_broker *b)
     b->suspects->twins = (struct held_list){0};
 }
 
+static bool is_waiting(const struct amqp_suspects *s)
+{
+    return s->asked.len + s->later.len > 0;
+}
+
 int64_t amqp_suspects_deadline(const struct amqp_broker *b)
 {
     const struct amqp_suspects *s = b->suspects;
@@ -245,6 +270,8 @@ int64_t amqp_suspects_deadline(const struct amqp_broker *b)
         return CLOCK_NEVER;
     if (s->twins.len > 0)
         return s->twins_at_ms;
+    if (is_waiting(s) && !s->index)
+        return s->retry_at_ms;
     if (s->syncing && s->reader.live)
         return s->stuck_at_ms;
     return s->index ? s->idle_at_ms : CLOCK_NEVER;
@@ -264,10 +291,10 @@ void amqp_suspects_tick(struct amqp_broker *b)
                  NULL);
         stop_reading(b);
     }
-    waiting = s->asked.len + s->later.len > 0;
-    if (waiting && !s->index)
+    waiting = is_waiting(s);
+    if (waiting && !s->index && amqp_now(b) >= s->retry_at_ms)
         begin_reading(b);
-    else if (waiting && !s->syncing)
+    else if (waiting && s->index && !s->syncing)
         sync(b);
     else if (s->index && !waiting && s->twins.len == 0 && amqp_now(b) >= s->idle_at_ms)
         stop_reading(b);

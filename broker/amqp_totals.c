@@ -289,9 +289,16 @@ static void on_live(struct amqp_broker *b, struct amqp_reader *r)
     out_step_close(b, step);
 }
 
+static void on_refused(struct amqp_broker *b, struct amqp_reader *r, const struct err *why)
+{
+    (void)r;
+    ask_fail(b, b->asking->line, why);
+}
+
 static void read_from(struct amqp_broker *b, struct question *q, struct reader_start start)
 {
-    static const struct reader_ops ops = {.on_record = on_record, .on_live = on_live};
+    static const struct reader_ops ops = {
+        .on_record = on_record, .on_live = on_live, .on_refused = on_refused};
 
     reader_begin(b, &q->fold->reader, AMQP_RESULTS_STREAM, &start, &ops);
 }

@@ -98,7 +98,35 @@ static void on_live(struct amqp_broker *b, struct amqp_reader *r)
     lookups_start(b);
 }
 
-static const struct reader_ops watch_ops = {.on_record = on_record, .on_live = on_live};
+struct failure {
+    struct amqp_broker *broker; /* borrowed */
+    const struct err *why;
+};
+
+static void fail_if_followed(void *context, struct id_entry *entry)
+{
+    const struct failure *f = context;
+    struct watch *w = (struct watch *)entry;
+
+    if (!w->followed)
+        return;
+    w->followed = false;
+    event_queue_fail(&f->broker->events, w->tag, f->why);
+}
+
+static void on_refused(struct amqp_broker *b, struct amqp_reader *r, const struct err *why)
+{
+    struct amqp_watches *all = &b->results->watches;
+    struct failure f = {b, why};
+
+    (void)r;
+    all->live = false;
+    all->followed = 0;
+    id_table_each(&all->ids, fail_if_followed, &f);
+}
+
+static const struct reader_ops watch_ops = {
+    .on_record = on_record, .on_live = on_live, .on_refused = on_refused};
 
 /* The follower is live before the look begins, so nothing falls between them. */
 static void follow(struct amqp_broker *b, struct watch *w)

@@ -82,6 +82,11 @@ def judge(event, docs):
     return None
 
 
+def recorded_again(kind, t, events):
+    """Second records of one run; the copies are duplicates too."""
+    return 0 if kind in ONE_STEP else max(0, t["duplicates"] - events * (COPIES - 1))
+
+
 def verdict(kind, url, ids):
     """What is wrong, as a list of texts, and the totals."""
     flat = [task_id for copies in ids for task_id in copies]
@@ -90,7 +95,7 @@ def verdict(kind, url, ids):
     wrong = [text for event, copies in enumerate(ids)
              if (text := judge(event, [by_id[i] for i in copies if i in by_id]))]
     t, jobs, doubles = totals(url), len(ids) * COPIES, len(ids) * (COPIES - 1)
-    told = jobs + (0 if kind in ONE_STEP else max(0, t["duplicates"] - doubles))
+    told = jobs + recorded_again(kind, t, len(ids))
     if unaccounted(t) != 0 or t["published"] != told or t["succeeded"] != told:
         wrong.append(f"totals {t}")
     if t["duplicates"] < doubles or (kind in ONE_STEP and t["duplicates"] != doubles):
@@ -98,11 +103,12 @@ def verdict(kind, url, ids):
     return wrong, t
 
 
-def drain(url, jobs, killers):
+def drain(kind, url, events, killers):
     def done():
         killers.revive()
         t = totals(url)
-        return t["succeeded"] + t["failed"] + t["dead"] >= jobs and t["leased"] == 0
+        ended = t["succeeded"] + t["failed"] + t["dead"] - recorded_again(kind, t, events)
+        return ended >= events * COPIES and t["waiting"] + t["leased"] + t["delayed"] == 0
     wait_until(done, "the queue to be drained", DRAIN_S)
 
 
@@ -120,7 +126,7 @@ def storm(kind, options, seed, url, workers):
     if errors:
         return [f"producer: {error}" for error in errors], {}, killers
     try:
-        drain(url, options.events * COPIES, killers)
+        drain(kind, url, options.events, killers)
         return *verdict(kind, url, ids), killers
     except AssertionError as error:
         return [f"{error}: {totals(url)}"], {}, killers

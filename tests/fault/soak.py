@@ -114,7 +114,7 @@ def drain(url, jobs, killer, server):
             if server:  # a killed RabbitMQ takes its time until every stream is there again
                 return False
             raise
-        return ended(t) >= jobs and t["leased"] == t["waiting"] == 0
+        return ended(t) >= jobs and t["leased"] == t["waiting"] == t["delayed"] == 0
     wait_until(done, "the queue to be drained", DRAIN_S)
 
 

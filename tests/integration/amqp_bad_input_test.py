@@ -118,6 +118,16 @@ class Bad(unittest.TestCase):
         self.refused(url, "ACCESS_REFUSED", "celery", words=("queue", "peek", "celery"))
         self.assertEqual(totals(self.url)["waiting"], 1)
 
+    def test_no_permission_to_read_results(self):
+        task_id = celeriac(self.url, *ADD, check=0).stdout.strip()
+        url = self.user(".*", ".*", "^(?!celeriac[.]results).*")
+        for words in (("result", task_id), ("result", task_id, "--wait", "30"), ("status",)):
+            self.refused(url, "ACCESS_REFUSED", "celeriac.results", words=words)
+        # Who has a queue of replies of his own needs no more, and neither has a worker what is new to it.
+        with Worker(url, "-c", "1", log=f"{self.dir}/log"):
+            done = celeriac(url, *ADD, "--wait", "30", check=0)
+        self.assertEqual(done.stdout.strip(), "3")
+
     def test_queues_of_other_types_are_used(self):
         other = Raw(SERVER.facts["port"], self.vhost)
         text = b"\x0cx-queue-typeS"

@@ -4,6 +4,7 @@
 usage: outage_test.py sqlite|redis|amqp [unittest arguments]
 """
 import base64
+import contextlib
 import json
 import os
 import pathlib
@@ -23,6 +24,17 @@ from rabbitmq import RabbitMQ  # noqa: E402
 
 def tearDownModule():
     assert not valgrind_findings(), valgrind_findings()
+
+
+@contextlib.contextmanager
+def frozen(pids):
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
 
 
 def add_worker(test, url, directory, *args):
@@ -401,9 +413,10 @@ class RabbitMQServer(unittest.TestCase):
     def test_a_memory_alarm_is_waited_for(self):
         worker = self.worker("-c", "2")
         dispatcher, task_id = worker.dispatcher(), self.running(2)
-        self.server.memory_alarm(True)
+        # A connection is told when it sends: the job may not end before the alarm.
+        with frozen(worker.runners()):
+            self.server.memory_alarm(True)
         try:
-            # A connection is told when it sends.
             refused = celeriac(self.url, "call", "math.add", "-a", "[1, 1]", "--timeout", str(2 * SCALE))
             producer = self.producer(2, 2, "--timeout", "60")
             wait_until(lambda: "memory or disk alarm" in worker.log(), "the worker to say it")
@@ -475,6 +488,15 @@ class RabbitMQServer(unittest.TestCase):
         wait_until(lambda: "came again and is dropped" in worker.log(), "the second copy")
         self.assert_all_done(2)
         self.assertEqual(totals(self.url)["duplicates"], 0)
+
+    def test_a_second_copy_waits_until_the_results_may_be_read(self):
+        worker = self.worker("-c", "1")
+        self.server.ctl("set_permissions", "-p", self.vhost, "guest", ".*", ".*", "^(?!celeriac[.]results).*")
+        self.publish(celeriac_again=True)
+        wait_until(lambda: "jobs that were delivered before wait" in worker.log(), "the worker to say so")
+        self.server.ctl("set_permissions", "-p", self.vhost, "guest", ".*", ".*", ".*")
+        self.assert_all_done(2)
+        self.assert_said_once(worker, "jobs that were delivered before wait")
 
     def test_poison_is_buried_with_its_reason_and_the_worker_goes_on(self):
         worker = self.worker("-c", "1")
