@@ -59,6 +59,13 @@ struct redis_request *redis_batch(struct redis_broker *b, const struct redis_op 
     return redis_new(b, op, script, e);
 }
 
+void redis_tick_soon(struct redis_broker *b)
+{
+    int64_t at = clock_mono_ms(b->clock) + REDIS_TICK_MS;
+
+    b->tick_at_ms = at < b->tick_at_ms ? at : b->tick_at_ms;
+}
+
 void redis_fail_items(void *owner, struct redis_request *r, const struct err *why)
 {
     struct redis_broker *b = owner;
@@ -234,10 +241,12 @@ static void main_ready(void *owner, struct redis_conn *c)
     buf_clear(&b->declared);
     for (size_t i = 0; i < b->queues_len; i++)
         redis_declare(b, slice_of(b->queues[i].name));
+    b->name_at_ms = 0;
     redis_bell_track(b);
     if (b->queues_len && !b->closing)
         redis_recover(b);
     b->tick_at_ms = clock_mono_ms(b->clock) + REDIS_TICK_MS;
+    b->sweep_at_ms = b->tick_at_ms;
     if (b->queues_len)
         redis_look_due(b);
 }
@@ -275,6 +284,14 @@ static const struct redis_conn_hooks main_hooks = {
 
 /* --- the loop --- */
 
+/* Without a bell nothing else brings work. With one the workers do not all look at the same time. */
+static int64_t until_tick_ms(struct redis_broker *b)
+{
+    if (!b->tracking)
+        return REDIS_TICK_MS;
+    return REDIS_LULL_MS - (int64_t)(uuid_random(&b->random) % (REDIS_LULL_MS / 5));
+}
+
 static void run_due(struct redis_broker *b)
 {
     int64_t now = clock_mono_ms(b->clock);
@@ -282,10 +299,13 @@ static void run_due(struct redis_broker *b)
     if (b->main.phase != REDIS_READY || !b->queues_len || b->closing)
         return;
     if (now >= b->tick_at_ms) {
-        b->tick_at_ms = now + REDIS_TICK_MS;
+        b->tick_at_ms = now + until_tick_ms(b);
         redis_look_due(b);
-        redis_sweep(b);
         redis_fetch_idle(b);
+    }
+    if (now >= b->sweep_at_ms) {
+        b->sweep_at_ms = now + REDIS_TICK_MS; /* its reply knows better */
+        redis_sweep(b);
     }
     if (now >= b->due_at_ms)
         redis_look_due(b);
@@ -341,6 +361,7 @@ static int64_t redis_deadline(struct broker *base)
         at = earlier(at, redis_conn_deadline(&b->bell));
     if (b->main.phase == REDIS_READY && b->queues_len) {
         at = earlier(at, b->tick_at_ms);
+        at = earlier(at, b->sweep_at_ms);
         at = earlier(at, b->due_at_ms);
         at = earlier(at, b->ring_at_ms);
     }

@@ -4,8 +4,10 @@
  * Model: two connections. `main` carries every command in a pipeline; `bell`, opened when there is
  * something to wait for, is subscribed to the server's invalidation messages (a list we found empty
  * was pushed to) and to the channels of watched results. Neither is ever waited on. A step
- * (redis.c) reads both, runs what is due (fetch, delayed messages, expired leases: once a second,
- * and when the bell rang), writes, and hands events out. Files: redis_queue.c publish and fetch,
+ * (redis.c) reads both, runs what is due, writes, and hands events out. What is due: fetch and
+ * delayed messages, when the bell rang or their time has come, and at a tick, which is for what was
+ * missed (seldom while there is a bell, else it is all there is); leases, when the first can have
+ * lapsed. Files: redis_queue.c publish and fetch,
  * redis_finish.c what ends or keeps a lease, redis_claim.c dedup keys, redis_restore.c
  * and redis_sweep.c everything that puts a leased message back (release; expiry, take-over,
  * orphans), redis_delayed.c, redis_results.c, redis_bell.c, redis_ask.c and redis_dead.c what
@@ -26,6 +28,7 @@
 #define REDIS_BATCH_ITEMS   128
 #define REDIS_BATCH_BYTES   (256u << 10)
 #define REDIS_TICK_MS       1000
+#define REDIS_LULL_MS       10000 /* between ticks while the bell is there */
 #define REDIS_WATCH_BUCKETS 1024
 
 struct redis_queue {
@@ -70,6 +73,7 @@ struct redis_broker {
     struct buf declared; /* names of queues declared on this connection, each ended by NUL */
     uint64_t last_number;
     bool announced; /* its node has a record */
+    int64_t name_at_ms; /* monotonic: when its name is written again */
 
     bool told; /* a BROKER_STATE was given */
     bool up;   /* what it said */
@@ -85,8 +89,10 @@ struct redis_broker {
     bool rang_in_vain; /* the last bell brought nothing */
     int64_t ring_at_ms;
     int64_t tick_at_ms;
+    int64_t sweep_at_ms; /* monotonic: no lease lapses earlier */
     int64_t due_at_ms; /* monotonic: the next delayed message; CLOCK_NEVER */
     bool looking_due;
+    bool moved_some; /* the last time that some were due */
     bool sweeping;
     int64_t sweep_offset;
     int restoring; /* restores under way, for close */
@@ -107,6 +113,8 @@ void redis_proceed(struct redis_broker *b, struct redis_request *r);
  */
 struct redis_request *redis_batch(struct redis_broker *b, const struct redis_op *op,
                                   enum redis_script_id script, bool *fresh, struct err *e);
+/* What failed is asked again by the next tick, which is to come soon. */
+void redis_tick_soon(struct redis_broker *b);
 void redis_fail_items(void *owner, struct redis_request *r, const struct err *why);
 void redis_refuse(struct redis_broker *b, uint64_t tag);
 /* The two databases, as the first two arguments. */

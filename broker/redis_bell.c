@@ -71,6 +71,7 @@ static void bell_down(void *owner, struct redis_conn *c, const struct err *why)
     (void)why; /* the working connection says what is wrong */
     b->bell_id = 0;
     b->tracking = false;
+    redis_tick_soon(b);
 }
 
 /* --- ringing --- */
@@ -92,6 +93,8 @@ static void invalidated(struct redis_broker *b, const redisReply *keys)
     bool due = keys->type != REDIS_REPLY_ARRAY; /* nil: everything was flushed */
     bool pushed = due;
 
+    if (due)
+        b->name_at_ms = 0;
     for (size_t i = 0; keys->type == REDIS_REPLY_ARRAY && i < keys->elements; i++) {
         if (slice_is(redis_slice(keys->element[i]), REDIS_DELAYED))
             due = true;
@@ -205,6 +208,7 @@ static void not_armed(void *owner, struct redis_request *r, const struct err *wh
     (void)why;
     b->arming = false;
     b->dry = false; /* the tick or the next credit asks */
+    redis_tick_soon(b);
 }
 
 static const struct redis_op op_arm = {

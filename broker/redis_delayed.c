@@ -11,9 +11,12 @@ static void moved(void *owner, struct redis_request *r, const redisReply *reply)
     struct redis_broker *b = owner;
 
     (void)r;
-    (void)reply;
     b->looking_due = false;
-    redis_look_due(b); /* there may be more */
+    if (reply->integer > 0 || b->moved_some)
+        redis_look_due(b); /* there may be more, or others were faster */
+    else
+        redis_tick_soon(b); /* they cannot be moved now */
+    b->moved_some = reply->integer > 0;
     b->dry = false;
     redis_fetch(b);
 }
@@ -24,7 +27,8 @@ static void look_failed(void *owner, struct redis_request *r, const struct err *
 
     (void)r;
     (void)why;
-    b->looking_due = false; /* the tick looks again */
+    b->looking_due = false;
+    redis_tick_soon(b);
 }
 
 static const struct redis_op op_move = {
@@ -60,7 +64,7 @@ static void move_due(struct redis_broker *b, const redisReply *reply, size_t n)
 
 /* The earliest of all: those that are due are moved by a script that checks them again, and the
  * first that is not says when to look next. CRASH: after the look, before the move - nothing has
- * changed, any live dispatcher's tick moves them. */
+ * changed, any live dispatcher moves them: all look when the first is due, and at their tick. */
 static void looked(void *owner, struct redis_request *r, const redisReply *reply)
 {
     struct redis_broker *b = owner;
@@ -83,6 +87,8 @@ static void looked(void *owner, struct redis_request *r, const redisReply *reply
         FAULT_POINT("redis.before-due");
     if (n)
         move_due(b, reply, n);
+    if (n && !b->looking_due)
+        redis_tick_soon(b); /* none of them is understood */
 }
 
 static const struct redis_op op_look = {

@@ -10,7 +10,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define NAME_KEPT_MS 3600000
+#define NAME_KEPT_MS  3600000
+#define NAME_EVERY_MS 60000
 
 static void written(void *owner, struct redis_request *r, const redisReply *reply)
 {
@@ -55,8 +56,12 @@ static int set_record(struct redis_broker *b, struct slice json, int64_t ttl_ms,
 static int set_name(struct redis_broker *b, int64_t ttl_ms, struct err *e)
 {
     int64_t now = clock_wall_ms(b->clock);
-    struct redis_request *r = command((const char *[]){"ZADD", REDIS_NODES, NULL});
+    struct redis_request *r;
 
+    if (clock_mono_ms(b->clock) < b->name_at_ms)
+        return 0;
+    b->name_at_ms = clock_mono_ms(b->clock) + NAME_EVERY_MS;
+    r = command((const char *[]){"ZADD", REDIS_NODES, NULL});
     if (!r)
         return err_nomem(e);
     key_number(r, now + ttl_ms);

@@ -301,7 +301,8 @@ static void fetch_failed(void *owner, struct redis_request *r, const struct err 
     struct redis_broker *b = owner;
 
     (void)r;
-    b->fetching = false; /* the tick tries again */
+    b->fetching = false;
+    redis_tick_soon(b);
     if (why->code != ERR_RECONNECT)
         log_warn(b->log, "fetch failed", "error=\"%s\"", why->text);
 }

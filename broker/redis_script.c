@@ -335,6 +335,16 @@ static const char move[] = LUA_FITS LUA_DELAY
     "end\n"
     "return out\n";
 
+/* KEYS unacked_index. ARGV latest score, offset, limit. Returns the earliest score that is later, or
+ * '', and pairs of field and score, latest first. */
+static const char sweep[] =
+    "local later = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. ARGV[1], '+inf', 'WITHSCORES',\n"
+    "  'LIMIT', 0, 1)\n"
+    "local out = redis.call('ZREVRANGEBYSCORE', KEYS[1], ARGV[1], '-inf', 'WITHSCORES',\n"
+    "  'LIMIT', ARGV[2], ARGV[3])\n"
+    "table.insert(out, 1, later[2] or '')\n"
+    "return out\n";
+
 /* Delayed messages whose time has come. KEYS delayed, delayed:messages, then per item: list, the
  * queue's own index. ARGV tags. Returns how many moved. S8. */
 static const char due[] =
@@ -555,6 +565,7 @@ static const char *const texts[REDIS_SCRIPTS] = {
     [REDIS_SCRIPT_FETCH] = fetch,     [REDIS_SCRIPT_FINISH] = finish,
     [REDIS_SCRIPT_NOTE] = note,       [REDIS_SCRIPT_RENEW] = renew,
     [REDIS_SCRIPT_BURY] = bury,       [REDIS_SCRIPT_MOVE] = move,
+    [REDIS_SCRIPT_SWEEP] = sweep,
     [REDIS_SCRIPT_DUE] = due,         [REDIS_SCRIPT_CLAIM] = claim,
     [REDIS_SCRIPT_STORE] = store,     [REDIS_SCRIPT_GET] = get,
     [REDIS_SCRIPT_FORGET] = forget,   [REDIS_SCRIPT_TOTALS] = totals,

@@ -2,10 +2,11 @@
  * connection swallowed, and all at close. */
 #include "broker/redis_restore.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 
-#define SWEEP 256 /* scores looked at per tick */
+#define SWEEP      256  /* scores looked at per sweep */
+#define SPREAD_MS  250  /* the workers do not all look at the same instant, nor for every one */
+#define SWEEPS_MAX 30000 /* what a restored database brought is found by then */
 
 /* --- by field --- */
 
@@ -28,17 +29,45 @@ static bool add_field(struct redis_restore *job, struct slice field,
 }
 
 /* A lease of ours runs as long as its field says, a delivery of kombu's as long as its visibility
- * timeout. */
-static void check_score(struct redis_broker *b, struct redis_restore *job, struct slice field,
-                        int64_t score_ms)
+ * timeout. Returns when to look again (wall clock). */
+static int64_t check_score(struct redis_broker *b, struct redis_restore *job, struct slice field,
+                           int64_t score_ms)
 {
     struct redis_lease lease;
     struct slice node;
     bool ours = redis_field_parse(field, &node, &lease) == 0;
-    int64_t limit_ms = clock_wall_ms(b->clock) - (ours ? lease.lease_ms : b->visibility_ms);
+    int64_t now = clock_wall_ms(b->clock);
+    int64_t limit_ms = now - (ours ? lease.lease_ms : b->visibility_ms);
 
     if (score_ms <= limit_ms && job->len < REDIS_RESTORE_BATCH)
         add_field(job, field, ours ? &lease : NULL, limit_ms);
+    return score_ms <= limit_ms ? now + REDIS_TICK_MS : score_ms + now - limit_ms;
+}
+
+static int64_t shortest_ms(const struct redis_broker *b)
+{
+    return b->lease_ms < b->visibility_ms ? b->lease_ms : b->visibility_ms;
+}
+
+static int64_t score_of(const redisReply *reply)
+{
+    struct slice score = redis_slice(reply);
+
+    return score.ptr ? (int64_t)(strtod(score.ptr, NULL) * 1000 + 0.5) : 0;
+}
+
+static int64_t sooner(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* wall_ms: when the first of all leases lapses that nobody renews. */
+static void sweep_again_at(struct redis_broker *b, int64_t wall_ms)
+{
+    int64_t wait = sooner(wall_ms - clock_wall_ms(b->clock), SWEEPS_MAX);
+    int64_t spread = 1 + (int64_t)(uuid_random(&b->random) % SPREAD_MS);
+
+    b->sweep_at_ms = clock_mono_ms(b->clock) + (wait > SPREAD_MS ? wait : SPREAD_MS) + spread;
 }
 
 /* Newest first, as kombu: each is put in front of those before it, so the oldest comes out first.
@@ -47,18 +76,18 @@ static void swept(void *owner, struct redis_request *r, const redisReply *reply)
 {
     struct redis_broker *b = owner;
     struct redis_restore *job = redis_restore_new(b, REDIS_RESTORE_BATCH);
+    int64_t now = clock_wall_ms(b->clock), later = score_of(redis_at(reply, 0));
+    int64_t next = (later && later < now ? later : now) + shortest_ms(b);
 
     (void)r;
     b->sweeping = false;
     b->sweep_offset = reply->elements / 2 == SWEEP ? b->sweep_offset + SWEEP : 0;
     if (!job)
         return;
-    for (size_t i = 0; i + 1 < reply->elements; i += 2) {
-        struct slice score = redis_slice(redis_at(reply, i + 1));
-
-        check_score(b, job, redis_slice(redis_at(reply, i)),
-                    score.ptr ? (int64_t)(strtod(score.ptr, NULL) * 1000 + 0.5) : 0);
-    }
+    for (size_t i = 1; i + 1 < reply->elements; i += 2)
+        next = sooner(next, check_score(b, job, redis_slice(redis_at(reply, i)),
+                                        score_of(redis_at(reply, i + 1))));
+    sweep_again_at(b, b->sweep_offset ? now + REDIS_TICK_MS : next);
     redis_restore_read(b, job, NULL);
 }
 
@@ -74,42 +103,19 @@ static void sweep_failed(void *owner, struct redis_request *r, const struct err 
 static const struct redis_op op_sweep = {
     .name = "sweep", .done = swept, .failed = sweep_failed, .once = true};
 
-/* Parts of a plain command: a number, and a score in seconds. */
-static void key_number(struct redis_request *r, int64_t n)
-{
-    char text[24];
-
-    snprintf(text, sizeof(text), "%lld", (long long)n);
-    redis_key(r, slice_of(text));
-}
-
-static void key_score(struct redis_request *r, int64_t wall_ms)
-{
-    char text[32];
-
-    snprintf(text, sizeof(text), "%lld.%03d", (long long)(wall_ms / 1000), (int)(wall_ms % 1000));
-    redis_key(r, slice_of(text));
-}
-
 void redis_sweep(struct redis_broker *b)
 {
-    int64_t shortest_ms = b->lease_ms < b->visibility_ms ? b->lease_ms : b->visibility_ms;
-    int64_t limit_ms = clock_wall_ms(b->clock) - shortest_ms;
     struct redis_request *r;
 
     if (b->sweeping || b->recovering)
         return;
-    r = redis_new(b, &op_sweep, REDIS_PLAIN, NULL);
+    r = redis_new(b, &op_sweep, REDIS_SCRIPT_SWEEP, NULL);
     if (!r)
         return;
-    redis_key(r, slice_of("ZREVRANGEBYSCORE"));
     redis_key(r, slice_of(REDIS_INDEX));
-    key_score(r, limit_ms);
-    redis_key(r, slice_of("-inf"));
-    redis_key(r, slice_of("WITHSCORES"));
-    redis_key(r, slice_of("LIMIT"));
-    key_number(r, b->sweep_offset);
-    key_number(r, SWEEP);
+    redis_arg_score(r, clock_wall_ms(b->clock) - shortest_ms(b));
+    redis_argi(r, b->sweep_offset);
+    redis_argi(r, SWEEP);
     b->sweeping = redis_submit(b, r, NULL) == 0;
 }
 

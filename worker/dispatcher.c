@@ -103,6 +103,7 @@ static void on_up(struct dispatcher *d)
     if (!d->was_up)
         frame_put(&d->supervisor, CHANNEL_READY, 0, 0, slice_make(NULL, 0));
     d->broker_up = true;
+    presence_broker_up(d);
     d->was_up = true;
     d->down_logged = false;
 }
@@ -432,6 +433,7 @@ static void release(struct dispatcher *d)
     inflight_release(&d->jobs);
     outbox_release(&d->outbox);
     taskrows_release(&d->rows);
+    presence_release(d);
     if (d->timer)
         event_free(d->timer);
     if (d->sup_readable)

@@ -2,6 +2,7 @@
 
 #include <jansson.h>
 #include <stdlib.h>
+#include <string.h>
 
 void presence_init(struct dispatcher *d, int supervisor_pid)
 {
@@ -13,12 +14,24 @@ void presence_init(struct dispatcher *d, int supervisor_pid)
     p->said_ms = p->at_ms - PRESENCE_SOON_MS;
 }
 
+void presence_release(struct dispatcher *d)
+{
+    free(d->presence.said);
+    d->presence.said = NULL;
+}
+
 void presence_changed(struct dispatcher *d)
 {
     struct presence *p = &d->presence;
 
     if (p->said_ms + PRESENCE_SOON_MS < p->at_ms)
         p->at_ms = p->said_ms + PRESENCE_SOON_MS;
+}
+
+void presence_broker_up(struct dispatcher *d)
+{
+    presence_release(d);
+    presence_changed(d);
 }
 
 int64_t presence_next_ms(const struct dispatcher *d)
@@ -87,10 +100,15 @@ void presence_step(struct dispatcher *d)
 
     if (now < presence_next_ms(d))
         return;
-    p->said_ms = now;
     p->at_ms = now + PRESENCE_EVERY_MS;
     text = presence_text(d);
+    if (text && p->said && strcmp(text, p->said) == 0 && now < p->said_ms + PRESENCE_KEEP_MS) {
+        free(text);
+        return;
+    }
+    p->said_ms = now;
     if (text)
         broker_announce(d->broker, slice_of(text), PRESENCE_TTL_MS, NULL);
-    free(text);
+    free(p->said);
+    p->said = text;
 }

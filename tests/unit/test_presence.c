@@ -153,6 +153,33 @@ static void changes_are_said_soon_but_not_each(void **state)
     clock_fake_advance(&s.clock, PRESENCE_SOON_MS);
     presence_step(&s.d);
     assert_int_equal(presence_next_ms(&s.d), start + PRESENCE_SOON_MS + PRESENCE_EVERY_MS);
+    presence_release(&s.d);
+    broker_close(s.d.broker, true);
+}
+
+static bool says(struct stage *s, int64_t later_ms)
+{
+    clock_fake_advance(&s->clock, later_ms);
+    presence_step(&s->d);
+    return s->d.presence.said_ms == clock_mono_ms(s->d.clock);
+}
+
+static void what_is_not_new_is_said_half_as_often(void **state)
+{
+    struct stage s;
+
+    (void)state;
+    stage_init(&s);
+    s.d.broker = memory_node(&s);
+    s.d.broker_up = true;
+    assert_true(says(&s, 0));
+    assert_false(says(&s, PRESENCE_EVERY_MS));
+    assert_true(says(&s, PRESENCE_KEEP_MS - PRESENCE_EVERY_MS));
+    s.seats[0].jobs_done++;
+    assert_true(says(&s, PRESENCE_EVERY_MS));
+    presence_broker_up(&s.d);
+    assert_true(says(&s, PRESENCE_SOON_MS));
+    presence_release(&s.d);
     broker_close(s.d.broker, true);
 }
 
@@ -270,6 +297,7 @@ int main(void)
         cmocka_unit_test(the_text_tells_every_slot),
         cmocka_unit_test(a_worker_that_stops_says_so),
         cmocka_unit_test(changes_are_said_soon_but_not_each),
+        cmocka_unit_test(what_is_not_new_is_said_half_as_often),
         cmocka_unit_test(a_failed_slot_is_told_and_a_stop_takes_all_back),
     };
 
