@@ -64,28 +64,41 @@ def end_to_end(load, kind):
                 limit_batch=brokers.batch_of(kind))
 
 
-def calibrate(load, broker, rounds=20000, times=15):
+def calibrate(load, kind, rounds=100000, times=15):
     """Rounds of hash.sha256 that take BURN_S, by the fastest of some."""
-    ids = [harness.call(broker.url, "hash.sha256", "x", kwargs={"rounds": rounds}) for _ in range(times)]
-    fastest_us = min(harness.result(broker.url, i, wait_s=60)["celeriac"]["run_us"] for i in ids)
+    with load.brokers.fresh(kind) as broker, load.worker(broker, 1):
+        ids = [harness.call(broker.url, "hash.sha256", "x", kwargs={"rounds": rounds}) for _ in range(times)]
+        fastest_us = min(harness.result(broker.url, i, wait_s=60)["celeriac"]["run_us"] for i in ids)
     return max(1, int(rounds * BURN_S * 1e6 / fastest_us))
 
 
+def burn_queued(load, kind, runners, rounds):
+    """Seconds for the tasks, which wait already: by the time of all after the first, for the start has a figure of its own."""
+    with load.brokers.fresh(kind) as broker:
+        load.enqueue(broker.url, BURNS, {"task": "hash.sha256", "args": ["x"], "kwargs": {"rounds": rounds}})
+        waiting = load.begin("settled", broker.url, BURNS, *(["left"] if broker.rabbitmq else []))
+        with load.worker(broker, runners):
+            at = load.end(waiting)
+    return (at["to"] - at["from"]) * BURNS / max(1, BURNS - at["first"])
+
+
+def burn_bare(load, processes, rounds):
+    """The same work done by processes without a queue."""
+    return load.tool("burner", rounds, BURNS, processes)[0]["s"]
+
+
 def burn(load, kind):
-    """CPU-bound tasks of 5 ms with one and with two runners: the speed-up, and the time over the ideal."""
-    took, rounds = {}, None
-    for runners in (1, 2):
-        with load.brokers.fresh(kind) as broker, load.worker(broker, runners):
-            load.warm(broker)
-            # Calibrated for each: the machine's speed drifts.
-            rounds = calibrate(load, broker)
-            before = 0 if broker.rabbitmq else 16
-            began = measure.time.monotonic()
-            load.enqueue(broker.url, BURNS, {"task": "hash.sha256", "args": ["x"], "kwargs": {"rounds": rounds}})
-            took[runners] = load.settled(broker, before + BURNS)["to"] - began
-    yield Value("speed_up", "ratio", took[1] / took[2], digits=3, tasks=BURNS)
-    for runners, seconds in took.items():
-        yield Value(f"overhead_{runners}", "share", seconds / (BURNS * BURN_S / runners) - 1, digits=3, tasks=BURNS)
+    """CPU-bound tasks of 5 ms with one and with two runners: the speed-up, and the time over the ideal. The bare work comes just before
+    each: what it takes over the ideal is the machine's, and only the rest is ours."""
+    rounds, bare, took = calibrate(load, kind), {}, {}
+    for n in (1, 2):
+        bare[n], took[n] = burn_bare(load, n, rounds), burn_queued(load, kind, n, rounds)
+    yield Value("speed_up", "ratio", took[1] / took[2], bare[1] / bare[2], digits=3, tasks=BURNS)
+    for n in (1, 2):
+        ideal = BURNS * BURN_S / n
+        yield Value(f"overhead_{n}", "share", took[n] / ideal - 1, digits=3, tasks=BURNS)
+        yield Value(f"overhead_bare_{n}", "share", bare[n] / ideal - 1, digits=3, tasks=BURNS)
+        yield Value(f"overhead_over_bare_{n}", "share", took[n] / bare[n] - 1, digits=3, tasks=BURNS)
 
 
 CASES = {case.__name__: case for case in (enqueue, drain, end_to_end, burn)}
