@@ -132,6 +132,8 @@ struct broker_message {
      * published together or not at all, instead of each token; that is cheaper. */
     struct slice batch;
     uint32_t batch_at;
+    bool fresh;            /* no resend: nobody was ever given this batch, or without one this
+                              token. False is safe, true may be cheaper */
     struct slice id;       /* task id, for people (peek of delayed messages); may be absent */
     int priority;          /* 0-9 */
     int64_t not_before_ms; /* wall clock; 0: now */

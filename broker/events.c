@@ -1,15 +1,18 @@
 #include "broker/events.h"
 
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* The texts stand behind the node in the same block. */
+/* The error, if there is one, and the texts stand behind the node in the same block. */
 struct event_node {
     struct event_node *next;
     struct broker_event event;
-    struct err err;
     char text[];
 };
+
+_Static_assert(offsetof(struct event_node, text) % _Alignof(struct err) == 0,
+               "an error can stand at the beginning of the texts");
 
 void event_queue_init(struct event_queue *q)
 {
@@ -64,25 +67,24 @@ static void push_spare(struct event_queue *q, const struct broker_event *event)
 
 void event_queue_push(struct event_queue *q, const struct broker_event *event)
 {
+    size_t err_len = event->err ? sizeof(*event->err) : 0;
     struct event_node *node =
-        malloc(sizeof(*node) + event->queue.len + event->data.len + event->id.len + 1);
+        malloc(sizeof(*node) + err_len + event->queue.len + event->data.len + event->id.len + 1);
     char *to;
 
     if (!node) {
         push_spare(q, event);
         return;
     }
-    to = node->text;
+    to = node->text + err_len;
     node->next = NULL;
     node->event = *event;
     node->event.queue = keep(&to, event->queue);
     node->event.id = keep(&to, event->id);
     node->event.data = keep(&to, event->data); /* last: answers end with a NUL behind them */
     *to = '\0';
-    if (event->err) {
-        node->err = *event->err;
-        node->event.err = &node->err;
-    }
+    if (event->err)
+        node->event.err = memcpy(node->text, event->err, err_len);
     if (q->tail)
         q->tail->next = node;
     else

@@ -211,6 +211,8 @@ static void main_greet(void *owner, struct redis_conn *c)
         redis_greet(
             c, true,
             (const char *[]){"SCRIPT", "LOAD", redis_script_text((enum redis_script_id)i), NULL});
+    if (!b->queues_len)
+        redis_ask_transactions(b, c);
 }
 
 static void tell_up(struct redis_broker *b)
@@ -260,6 +262,7 @@ static void main_down(void *owner, struct redis_conn *c, const struct err *why)
     b->dry = false;
     b->arming = false;
     b->tracking = false;
+    b->transactions = false;
     b->fetching = false;
     b->recovering = false;
     b->recovered = false;
@@ -413,6 +416,7 @@ static void free_broker(struct redis_broker *b)
     redis_watch_release(b);
     event_queue_release(&b->events);
     buf_release(&b->declared);
+    buf_release(&b->spare);
     for (size_t i = 0; b->queues && i < b->queues_len; i++) {
         free(b->queues[i].name);
         free(b->queues[i].tail);

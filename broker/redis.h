@@ -7,7 +7,7 @@
  * (redis.c) reads both, runs what is due, writes, and hands events out. What is due: fetch and
  * delayed messages, when the bell rang or their time has come, and at a tick, which is for what was
  * missed (seldom while there is a bell, else it is all there is); leases, when the first can have
- * lapsed. Files: redis_queue.c publish and fetch,
+ * lapsed. Files: redis_push.c publish, redis_queue.c what queues there are and fetch,
  * redis_finish.c what ends or keeps a lease, redis_claim.c dedup keys, redis_restore.c
  * and redis_sweep.c everything that puts a leased message back (release; expiry, take-over,
  * orphans), redis_delayed.c, redis_results.c, redis_bell.c, redis_ask.c and redis_dead.c what
@@ -72,8 +72,11 @@ struct redis_broker {
     struct redis_held held;
     struct buf declared; /* names of queues declared on this connection, each ended by NUL */
     uint64_t last_number;
-    bool announced; /* its node has a record */
-    int64_t name_at_ms; /* monotonic: when its name is written again */
+    struct buf spare;     /* memory for the next batch that is pushed */
+    bool transactions;    /* MULTI and EXEC are there and allowed */
+    bool no_transactions; /* they are not: not asked again */
+    bool announced;       /* its node has a record */
+    int64_t name_at_ms;   /* monotonic: when its name is written again */
 
     bool told; /* a BROKER_STATE was given */
     bool up;   /* what it said */
@@ -90,7 +93,7 @@ struct redis_broker {
     int64_t ring_at_ms;
     int64_t tick_at_ms;
     int64_t sweep_at_ms; /* monotonic: no lease lapses earlier */
-    int64_t due_at_ms; /* monotonic: the next delayed message; CLOCK_NEVER */
+    int64_t due_at_ms;   /* monotonic: the next delayed message; CLOCK_NEVER */
     bool looking_due;
     bool moved_some; /* the last time that some were due */
     bool sweeping;
@@ -133,11 +136,14 @@ const redisReply *redis_at(const redisReply *array, size_t i);
 void redis_text_err(struct redis_broker *b, struct err *e, const redisReply *reply);
 
 /* --- redis_queue.c --- */
-int redis_publish(struct broker *base, const struct broker_message *v, size_t n, struct err *e);
 void redis_fetch(struct redis_broker *b);
 /* The same, and arms the bell in the same breath: for queues that were empty a moment ago. */
 void redis_fetch_idle(struct redis_broker *b);
 void redis_declare(struct redis_broker *b, struct slice queue);
+/* --- redis_push.c --- */
+int redis_publish(struct broker *base, const struct broker_message *v, size_t n, struct err *e);
+/* Whether the server lets this client use MULTI: for brokers that consume nothing. */
+void redis_ask_transactions(struct redis_broker *b, struct redis_conn *c);
 /* Destination key and the four arguments of a message that a script pushes or delays. */
 void redis_push_key(struct redis_request *r, struct slice queue, int priority, bool delayed);
 void redis_push_args(struct redis_broker *b, struct redis_request *r,

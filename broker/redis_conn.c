@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #define CONNECT_MS   5000
@@ -14,6 +15,7 @@
 #define BACKOFF_MS   50
 #define BACKOFF_MAX  2000
 #define OUTPUT_LIMIT (1u << 20) /* bytes given to hiredis at a time */
+#define DIRECT_MIN   (16u << 10)
 #define READ_SIZE    (64u << 10)
 #define READS        16 /* a busy connection does not starve the other */
 
@@ -172,25 +174,61 @@ static void finish_connect(struct redis_conn *c)
 
 /* --- writing --- */
 
+#define PARTS 3
+
+/* How many bytes the socket takes at once. An error comes again when the rest is written. */
+static size_t send_now(struct redis_conn *c, const struct slice parts[PARTS])
+{
+    struct iovec v[PARTS];
+    struct msghdr message = {.msg_iov = v, .msg_iovlen = PARTS};
+    ssize_t n;
+
+    for (int i = 0; i < PARTS; i++)
+        v[i] = (struct iovec){(void *)(uintptr_t)parts[i].ptr, parts[i].len};
+    n = sendmsg(c->ctx->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    return n > 0 ? (size_t)n : 0;
+}
+
+static void put_out(struct redis_conn *c, const struct slice parts[PARTS])
+{
+    size_t len = parts[0].len + parts[1].len + parts[2].len;
+    size_t sent = len >= DIRECT_MIN && sdslen(c->ctx->obuf) == 0 ? send_now(c, parts) : 0;
+
+    for (int i = 0; i < PARTS; i++) {
+        size_t skip = sent < parts[i].len ? sent : parts[i].len;
+
+        sent -= skip;
+        /* hiredis sets ctx->err when it is out of memory; the step sees it. */
+        if (skip < parts[i].len)
+            redisAppendFormattedCommand(c->ctx, parts[i].ptr + skip, parts[i].len - skip);
+    }
+}
+
+/* What stands before the keys of a request. */
+static size_t write_head(const struct redis_conn *c, const struct redis_request *r, char *head,
+                         size_t size)
+{
+    char count[24];
+    int count_len;
+
+    if (r->script == REDIS_RAW)
+        return 0;
+    if (r->script == REDIS_PLAIN)
+        return (size_t)snprintf(head, size, "*%zu\r\n", r->keys_len);
+    count_len = snprintf(count, sizeof(count), "%zu", r->keys_len);
+    return (size_t)snprintf(head, size, "*%zu\r\n$7\r\nEVALSHA\r\n$40\r\n%s\r\n$%d\r\n%s\r\n",
+                            3 + r->keys_len + r->args_len, c->sha[r->script], count_len, count);
+}
+
 static void append(struct redis_conn *c, struct redis_request *r)
 {
     char head[160];
-    int n;
+    size_t head_len = write_head(c, r, head, sizeof(head));
+    const struct slice parts[PARTS] = {slice_make(head, head_len), buf_slice(&r->keys),
+                                       buf_slice(&r->args)};
 
-    if (r->script == REDIS_PLAIN) {
-        n = snprintf(head, sizeof(head), "*%zu\r\n", r->keys_len);
-    } else {
-        char count[24];
-        int count_len = snprintf(count, sizeof(count), "%zu", r->keys_len);
-
-        n = snprintf(head, sizeof(head), "*%zu\r\n$7\r\nEVALSHA\r\n$40\r\n%s\r\n$%d\r\n%s\r\n",
-                     3 + r->keys_len + r->args_len, c->sha[r->script], count_len, count);
-    }
-    /* hiredis sets ctx->err when it is out of memory; the step sees it. */
-    redisAppendFormattedCommand(c->ctx, head, (size_t)n);
-    redisAppendFormattedCommand(c->ctx, buf_str(&r->keys), r->keys.len);
-    if (r->args.len)
-        redisAppendFormattedCommand(c->ctx, buf_str(&r->args), r->args.len);
+    put_out(c, parts);
+    redis_request_begin(r);
     if (c->subscriber && c->phase == REDIS_READY) {
         redis_request_free(r); /* its reply is one of the pushed ones */
         return;
@@ -261,6 +299,14 @@ static bool write_some(struct redis_conn *c)
     return !c->blocked;
 }
 
+/* A big request waits until it can go straight to the socket. */
+static bool has_room(const struct redis_conn *c, const struct redis_request *r)
+{
+    size_t ahead = sdslen(c->ctx->obuf);
+
+    return ahead == 0 || (ahead < OUTPUT_LIMIT && redis_request_size(r) < DIRECT_MIN);
+}
+
 void redis_conn_flush(struct redis_conn *c)
 {
     if (c->phase < REDIS_GREETING)
@@ -268,7 +314,7 @@ void redis_conn_flush(struct redis_conn *c)
     do {
         if (c->phase == REDIS_READY) {
             recall_aside(c);
-            while (c->waiting.head && sdslen(c->ctx->obuf) < OUTPUT_LIMIT)
+            while (c->waiting.head && has_room(c, c->waiting.head))
                 send_one(c, pop_head(&c->waiting));
         }
         if (c->ctx->err) {
@@ -297,7 +343,7 @@ static bool settle_error(struct redis_conn *c, struct redis_request *r, const re
 {
     struct err e;
 
-    if (strncmp(reply->str, "NOSCRIPT", 8) == 0 && !r->reloaded && r->script != REDIS_PLAIN) {
+    if (strncmp(reply->str, "NOSCRIPT", 8) == 0 && !r->reloaded && r->script < REDIS_SCRIPTS) {
         /* SCRIPT FLUSH, or another server behind the same address. */
         load_script(c, r->script);
         r->reloaded = true;
@@ -324,6 +370,8 @@ static void settle(struct redis_conn *c, const redisReply *reply)
         return;
     }
     c->unanswered--;
+    if (r->commands)
+        reply = r->op->judge(r, reply);
     if (reply->type == REDIS_REPLY_ERROR) {
         if (settle_error(c, r, reply))
             return;
@@ -342,6 +390,17 @@ static void settle(struct redis_conn *c, const redisReply *reply)
     }
 }
 
+/* One of several replies to the oldest request, but not the last. */
+static bool keep_part(struct redis_conn *c, redisReply *reply)
+{
+    struct redis_request *r = c->sent.head;
+
+    if (!r || r->parts_len + 1 >= r->commands)
+        return false;
+    r->parts[r->parts_len++] = reply;
+    return true;
+}
+
 static void settle_all(struct redis_conn *c)
 {
     void *reply;
@@ -354,6 +413,8 @@ static void settle_all(struct redis_conn *c)
         }
         if (!reply)
             return;
+        if (keep_part(c, reply))
+            continue;
         if (c->subscriber && c->phase == REDIS_READY)
             c->hooks->pushed(c->owner, c, reply);
         else
@@ -517,7 +578,11 @@ enum err_code redis_classify(const char *text)
     /* Before Redis 7 the error of a command inside a script stands behind the script's own words:
      * "ERR Error running script (call to f_...): @user_script:1: @user_script: 1: -OOM ..." */
     inner = strncmp(text, "ERR Error running script", 24) == 0 ? strstr(text, ": -") : NULL;
-    return inner ? redis_classify(inner + 3) : ERR_BUG;
+    if (inner)
+        return redis_classify(inner + 3);
+    /* "EXECABORT Transaction discarded because of: OOM ..." */
+    inner = strncmp(text, "EXECABORT ", 10) == 0 ? strstr(text, " of: ") : NULL;
+    return inner ? redis_classify(inner + 5) : ERR_BUG;
 }
 
 int redis_reply_err(struct err *e, const struct redis_address *address, const redisReply *reply)

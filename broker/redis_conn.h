@@ -2,7 +2,8 @@
  * redis_conn.h - requests, and one connection that carries them in a pipeline.
  *
  * Purpose: a state machine over hiredis's non-blocking context that connects, greets (AUTH, SELECT,
- * ...), sends what waits, reads replies in order, and tries again with backoff when it broke.
+ * ...), sends what waits, reads replies in order, and tries again with backoff when it broke. A
+ * big request goes straight to the socket, only what that does not take is copied.
  * Model: a request is a command or script call under construction (its arguments are appended in
  * RESP form, so that small ones can still grow while they wait), with the items whose fate its
  * reply decides. redis_conn_step does everything that can be done without waiting. Replies go to
@@ -35,6 +36,8 @@ struct redis_op {
     void (*done)(void *owner, struct redis_request *r, const redisReply *reply);
     void (*failed)(void *owner, struct redis_request *r, const struct err *why); /* NULL: nothing */
     void (*free_state)(void *state); /* NULL: state is not owned */
+    /* Of several commands: the reply that tells how all of it ended. */
+    const redisReply *(*judge)(const struct redis_request *r, const redisReply *last);
     bool once;                       /* a "not now" is a failure: it is asked again anyway */
 };
 
@@ -43,17 +46,23 @@ struct redis_item {
     struct broker_receipt receipt;
 };
 
+#define REDIS_COMMANDS_MAX 4
+
 struct redis_request {
     struct redis_request *next;
     const struct redis_op *op;
     enum redis_script_id script;
-    struct buf keys; /* RESP bulk strings; of a plain command: all of it */
+    struct buf keys; /* RESP bulk strings; of a plain command: all of it. REDIS_RAW: whole commands,
+                        which go on in args */
     struct buf args;
     size_t keys_len;
     size_t args_len;
     struct redis_item *items; /* owned */
     size_t items_len;
     size_t items_cap;
+    unsigned commands; /* 0: one; else how many, of a raw request */
+    unsigned parts_len;
+    redisReply *parts[REDIS_COMMANDS_MAX - 1]; /* owned: the replies before the last */
     void *state;
     unsigned tries;
     bool reloaded;         /* the script was missing once */
@@ -74,6 +83,8 @@ void redis_args(struct redis_request *r, const char *arg);
 void redis_argi(struct redis_request *r, int64_t n);
 int redis_request_item(struct redis_request *r, uint64_t tag, const struct broker_receipt *receipt);
 bool redis_request_broken(const struct redis_request *r);
+/* Drops the replies that came, for a request that is sent once more. */
+void redis_request_begin(struct redis_request *r);
 size_t redis_request_size(const struct redis_request *r);
 
 struct redis_requests {

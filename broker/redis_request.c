@@ -20,10 +20,17 @@ void redis_request_free(struct redis_request *r)
         return;
     if (r->op->free_state)
         r->op->free_state(r->state);
+    redis_request_begin(r);
     buf_release(&r->keys);
     buf_release(&r->args);
     free(r->items);
     free(r);
+}
+
+void redis_request_begin(struct redis_request *r)
+{
+    while (r->parts_len)
+        freeReplyObject(r->parts[--r->parts_len]);
 }
 
 /* "$len\r\n" */

@@ -123,6 +123,12 @@ static const char push[] =
               "count(KEYS[1], 'published', #ARGV)\n"
               "return #ARGV\n";
 
+/* Behind the LPUSH of its transaction, whose messages need not go through Lua: what push would have
+ * done beside it, unless the list is none. KEYS totals, token, list. ARGV how many. S6, S7. */
+static const char pushed[] = "if redis.call('TYPE', KEYS[3]).ok ~= 'list' then return 0 end\n"
+                             "redis.call('SET', KEYS[2], '1', 'PX', 60000)\n"
+                             "return redis.call('HINCRBY', KEYS[1], 'published', ARGV[1])\n";
+
 /* KEYS unacked, unacked_index, fence, then the lists in the order they are served.
  * ARGV how many, score, field in front of the fence, field behind it, how many bytes, then per list
  * the tail of the recorded value. Returns the first fence and pairs of list number and element.
@@ -335,7 +341,8 @@ static const char move[] = LUA_FITS LUA_DELAY
     "end\n"
     "return out\n";
 
-/* KEYS unacked_index. ARGV latest score, offset, limit. Returns the earliest score that is later, or
+/* KEYS unacked_index. ARGV latest score, offset, limit. Returns the earliest score that is later,
+ * or
  * '', and pairs of field and score, latest first. */
 static const char sweep[] =
     "local later = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. ARGV[1], '+inf', 'WITHSCORES',\n"
@@ -562,10 +569,10 @@ static const char unbury[] = LUA_FITS LUA_COUNT
 
 static const char *const texts[REDIS_SCRIPTS] = {
     [REDIS_SCRIPT_PUBLISH] = publish, [REDIS_SCRIPT_PUSH] = push,
-    [REDIS_SCRIPT_FETCH] = fetch,     [REDIS_SCRIPT_FINISH] = finish,
-    [REDIS_SCRIPT_NOTE] = note,       [REDIS_SCRIPT_RENEW] = renew,
-    [REDIS_SCRIPT_BURY] = bury,       [REDIS_SCRIPT_MOVE] = move,
-    [REDIS_SCRIPT_SWEEP] = sweep,
+    [REDIS_SCRIPT_PUSHED] = pushed,   [REDIS_SCRIPT_FETCH] = fetch,
+    [REDIS_SCRIPT_FINISH] = finish,   [REDIS_SCRIPT_NOTE] = note,
+    [REDIS_SCRIPT_RENEW] = renew,     [REDIS_SCRIPT_BURY] = bury,
+    [REDIS_SCRIPT_MOVE] = move,       [REDIS_SCRIPT_SWEEP] = sweep,
     [REDIS_SCRIPT_DUE] = due,         [REDIS_SCRIPT_CLAIM] = claim,
     [REDIS_SCRIPT_STORE] = store,     [REDIS_SCRIPT_GET] = get,
     [REDIS_SCRIPT_FORGET] = forget,   [REDIS_SCRIPT_TOTALS] = totals,

@@ -19,7 +19,9 @@
  *  S5. A stored SUCCESS is never overwritten; finish then drops result and follow-ups and counts
  *      `succeeded` and `duplicates`.
  *  S6. A token is set before its message is pushed and taken back when the push failed; push has
- * one token for all its messages, which are pushed together or not at all. S7. Counters change in
+ * one token for all its messages, which are pushed together or not at all. Messages that were never
+ * sent before need no look at their token: LPUSH itself pushes them, and pushed, in the same MULTI,
+ * sets the token where that worked. S7. Counters change in
  * the step that moves the message, so that published = succeeded + failed + dead + waiting +
  * delayed + leased holds between any two scripts. S8. A delayed message is in `celeriac:delayed`,
  * in its queue's own index and in `celeriac:delayed:messages`, or in none of them. S9. SELECT to
@@ -38,6 +40,7 @@
 enum redis_script_id {
     REDIS_SCRIPT_PUBLISH,
     REDIS_SCRIPT_PUSH,
+    REDIS_SCRIPT_PUSHED,
     REDIS_SCRIPT_FETCH,
     REDIS_SCRIPT_FINISH,
     REDIS_SCRIPT_NOTE,
@@ -59,7 +62,8 @@ enum redis_script_id {
     REDIS_SCRIPT_EXHUME,
     REDIS_SCRIPT_UNBURY,
     REDIS_SCRIPTS,
-    REDIS_PLAIN = REDIS_SCRIPTS /* a request that is an ordinary command */
+    REDIS_PLAIN = REDIS_SCRIPTS, /* a request that is an ordinary command */
+    REDIS_RAW                    /* or several commands in their wire form */
 };
 
 #define REDIS_SHA_SIZE 41

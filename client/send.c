@@ -61,6 +61,7 @@ static struct broker_message message_of(const struct sending *sending, size_t i)
         .token = slice_of(o->id),
         .batch = slice_of(sending->batch),
         .batch_at = (uint32_t)i,
+        .fresh = !sending->published,
         .id = slice_of(o->id),
         .priority = o->priority,
         .not_before_ms = o->not_before_ms,
@@ -84,6 +85,7 @@ static int publish_new(struct sending *sending, struct err *e)
     sigpipe_enter(&guard);
     if (n > 0)
         status = broker_publish(sending->s->broker, messages, n, e);
+    sending->published = true;
     sigpipe_leave(&guard);
     if (status < 0)
         return -1;

@@ -44,6 +44,7 @@ struct sending {
     size_t n;
     size_t open;         /* neither confirmed nor refused */
     uint64_t tag;        /* of v[0] in the last publish that named it */
+    bool published;      /* once at least: what is sent now may be there already */
     bool again;          /* something is to be sent again */
     int64_t retry_ms;    /* when */
     int64_t deadline_ms; /* for all of it */

@@ -151,10 +151,14 @@ static void a_batch_is_sent_again_in_part_and_as_a_whole(struct contract_env *en
                                        .envelope = slice_of(texts[i]),
                                        .token = slice_make(texts[i], strlen(texts[i])),
                                        .batch = slice_of("batch"),
-                                       .batch_at = (uint32_t)i};
+                                       .batch_at = (uint32_t)i,
+                                       .fresh = true};
     }
     put_messages(p, v, BATCH);
     assert_int_equal(total(p, "waiting"), BATCH);
+    assert_int_equal(total(p, "published"), BATCH);
+    for (int i = 0; i < BATCH; i++)
+        v[i].fresh = false;
     put_messages(p, v, BATCH);
     put_messages(p, v + 51, 99); /* a whole run: it ends where another queue comes */
     assert_int_equal(total(p, "waiting"), BATCH);

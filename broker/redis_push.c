@@ -1,0 +1,356 @@
+/* Publishing: one at a time, in scripts that grow while they wait, and in batches. */
+#include "base/fault.h"
+#include "broker/redis.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define TRANSACTION_MIN 4 /* messages; for fewer the script costs the server less */
+
+bool redis_is_delayed(const struct redis_broker *b, int64_t not_before_ms)
+{
+    return not_before_ms > clock_wall_ms(b->clock);
+}
+
+void redis_push_key(struct redis_request *r, struct slice queue, int priority, bool delayed)
+{
+    if (delayed)
+        redis_key2(r, REDIS_DELAYED_OF, queue);
+    else
+        redis_key3(r, "", queue, redis_step_suffix(redis_step_of(priority)));
+}
+
+/* Grows within this process, so that equal times keep their order. */
+void redis_arg_tag(struct redis_broker *b, struct redis_request *r, int priority,
+                   struct slice queue)
+{
+    uint64_t number = (uint64_t)clock_wall_ms(b->clock) << 20;
+    struct buf tag = BUF_INIT;
+
+    b->last_number = number > b->last_number ? number : b->last_number + 1;
+    redis_tag(&tag, b->last_number, b->instance, priority, queue);
+    redis_arg(r, buf_slice(&tag));
+    if (tag.failed)
+        r->args.failed = true;
+    buf_release(&tag);
+}
+
+/* Flags: counted as published, has a token, is delayed. Then envelope, due, tag. */
+void redis_push_args(struct redis_broker *b, struct redis_request *r,
+                     const struct broker_message *m, bool delayed)
+{
+    char flags[4] = {m->continues ? '0' : '1', m->token.len ? '1' : '0', delayed ? '1' : '0', 0};
+
+    redis_args(r, flags);
+    redis_arg(r, m->envelope);
+    redis_argi(r, delayed ? m->not_before_ms : 0);
+    if (delayed)
+        redis_arg_tag(b, r, m->priority, m->queue);
+    else
+        redis_args(r, "");
+}
+
+/* The script answers with the items that failed; all others are there. CRASH: after the publish
+ * script, before its caller is told - a resend with the same token pushes nothing. */
+static void published(void *owner, struct redis_request *r, const redisReply *reply)
+{
+    struct redis_broker *b = owner;
+    size_t bad = 0;
+
+    FAULT_POINT("redis.after-publish");
+    for (size_t i = 0; i < r->items_len; i++) {
+        const redisReply *at = redis_at(reply, bad);
+
+        if (at->type == REDIS_REPLY_INTEGER && (size_t)at->integer == i) {
+            struct err e;
+
+            redis_text_err(b, &e, redis_at(reply, bad + 1));
+            event_queue_fail(&b->events, r->items[i].tag, &e);
+            bad += 2;
+        } else {
+            event_queue_done(&b->events, BROKER_PUBLISHED, r->items[i].tag, 0);
+        }
+    }
+}
+
+static const struct redis_op op_publish = {
+    .name = "publish", .done = published, .failed = redis_fail_items};
+
+static int add_message(struct redis_broker *b, struct redis_request *r,
+                       const struct broker_message *m)
+{
+    bool delayed = redis_is_delayed(b, m->not_before_ms);
+
+    redis_push_key(r, m->queue, m->priority, delayed);
+    redis_key2(r, REDIS_TOKEN, m->token);
+    redis_push_args(b, r, m, delayed);
+    return redis_request_item(r, m->tag, NULL);
+}
+
+static struct redis_request *publish_request(struct redis_broker *b, bool *fresh, struct err *e)
+{
+    struct redis_request *r = redis_batch(b, &op_publish, REDIS_SCRIPT_PUBLISH, fresh, e);
+
+    if (r && *fresh) {
+        redis_key(r, slice_of(REDIS_TOTALS));
+        redis_key(r, slice_of(REDIS_DELAYED));
+        redis_key(r, slice_of(REDIS_DELAYED_MSG));
+    }
+    return r;
+}
+
+static int publish_one(struct redis_broker *b, const struct broker_message *m, struct err *e)
+{
+    bool fresh;
+    struct redis_request *r = publish_request(b, &fresh, e);
+
+    if (!r)
+        return -1;
+    if (add_message(b, r, m) != 0)
+        r->args.failed = true;
+    return fresh ? redis_submit(b, r, e) : 0;
+}
+
+/* --- many for one list, or one by itself --- */
+
+/* Keeps the memory of a batch for the next one. */
+static void recycle(struct redis_broker *b, struct redis_request *r)
+{
+    if (r->args.cap <= b->spare.cap || r->args.cap > 2 * REDIS_BATCH_BYTES)
+        return;
+    buf_release(&b->spare);
+    b->spare = r->args;
+    r->args = (struct buf)BUF_INIT;
+}
+
+/* CRASH: after the push, before its caller is told - a resend of the batch pushes nothing. */
+static void pushed(void *owner, struct redis_request *r, const redisReply *reply)
+{
+    struct redis_broker *b = owner;
+
+    (void)reply;
+    FAULT_POINT("redis.after-publish");
+    for (size_t i = 0; i < r->items_len; i++)
+        event_queue_done(&b->events, BROKER_PUBLISHED, r->items[i].tag, 0);
+    recycle(b, r);
+}
+
+static const struct redis_op op_push = {
+    .name = "publish", .done = pushed, .failed = redis_fail_items};
+
+/* The commands of a transaction, and what EXEC answers to those between. */
+enum { T_MULTI, T_PUSH, T_PUSHED, T_EXEC, T_COMMANDS };
+
+/* LPUSH tells: in EXEC's answer, or by itself where the server refused MULTI (busy) and went on.
+ * If nothing was pushed, the first command that was refused says why. */
+static const redisReply *judge(const struct redis_request *r, const redisReply *last)
+{
+    bool done = last->type == REDIS_REPLY_ARRAY;
+    const redisReply *push = done ? redis_at(last, T_PUSH - 1) : r->parts[T_PUSH];
+
+    if (done || push->type == REDIS_REPLY_INTEGER)
+        return push;
+    for (unsigned i = 0; i < r->parts_len; i++) {
+        if (r->parts[i]->type == REDIS_REPLY_ERROR)
+            return r->parts[i];
+    }
+    return last;
+}
+
+static const struct redis_op op_transact = {
+    .name = "publish", .done = pushed, .failed = redis_fail_items, .judge = judge};
+
+/* --- may this client use transactions? --- */
+
+static void asked(void *owner, struct redis_request *r, const redisReply *reply)
+{
+    (void)owner;
+    (void)r;
+    (void)reply;
+}
+
+static void allowed(void *owner, struct redis_request *r, const redisReply *reply)
+{
+    struct redis_broker *b = owner;
+
+    (void)r;
+    (void)reply;
+    b->transactions = !b->no_transactions;
+}
+
+/* Not for good when the connection is about to end. */
+static bool is_passing(const struct err *why)
+{
+    return why->code == ERR_RECONNECT || why->code == ERR_AGAIN;
+}
+
+static void no_multi(void *owner, struct redis_request *r, const struct err *why)
+{
+    struct redis_broker *b = owner;
+
+    (void)r;
+    if (!is_passing(why))
+        b->no_transactions = true;
+}
+
+/* Also "EXEC without MULTI". Otherwise a transaction was begun that can not be ended. */
+static void no_exec(void *owner, struct redis_request *r, const struct err *why)
+{
+    struct redis_broker *b = owner;
+    struct redis_conn *c = r->state;
+
+    if (b->no_transactions || is_passing(why))
+        return;
+    b->no_transactions = true;
+    c->broken = *why;
+    c->broken.code = ERR_RECONNECT;
+}
+
+static const struct redis_op op_multi = {
+    .name = "greeting", .done = asked, .failed = no_multi, .once = true};
+static const struct redis_op op_exec = {
+    .name = "greeting", .done = allowed, .failed = no_exec, .once = true};
+
+static void ask_word(struct redis_conn *c, const struct redis_op *op, const char *word)
+{
+    struct redis_request *r = redis_request_new(op, REDIS_PLAIN);
+
+    if (!r)
+        return;
+    r->state = c;
+    redis_key(r, slice_of(word));
+    redis_conn_greet(c, r);
+}
+
+void redis_ask_transactions(struct redis_broker *b, struct redis_conn *c)
+{
+    if (b->no_transactions)
+        return;
+    ask_word(c, &op_multi, "MULTI");
+    ask_word(c, &op_exec, "EXEC");
+}
+
+/* --- what goes together --- */
+
+/* A delayed message goes alone: at a resend its time may have come. */
+static bool same_list(const struct broker_message *a, const struct broker_message *m)
+{
+    return slice_eq(a->queue, m->queue) && slice_eq(a->batch, m->batch) && a->fresh == m->fresh &&
+           redis_step_of(a->priority) == redis_step_of(m->priority) && !m->continues &&
+           m->not_before_ms == 0;
+}
+
+/* How many messages from v on go to one list under one batch, at most a request's worth. Messages
+ * fail by runs and come again by runs, and what is not next to each other in the batch is not
+ * joined: so a resend is cut alike, and its parts have the same tokens. */
+static size_t run_of(const struct broker_message *v, size_t n)
+{
+    size_t len = 0, bytes = 0;
+
+    while (len < n && len < REDIS_BATCH_ITEMS && bytes < REDIS_BATCH_BYTES && v[0].batch.len &&
+           v[len].batch_at == v[0].batch_at + len && same_list(&v[0], &v[len]))
+        bytes += v[len++].envelope.len;
+    return len;
+}
+
+/* The keys of both push scripts. */
+static void add_keys(struct redis_request *r, const struct broker_message *m)
+{
+    char suffix[24];
+
+    redis_key(r, slice_of(REDIS_TOTALS));
+    if (m->batch.len) {
+        snprintf(suffix, sizeof(suffix), "/%u", m->batch_at);
+        redis_key3(r, REDIS_TOKEN, m->batch, suffix);
+    } else {
+        redis_key2(r, REDIS_TOKEN, m->token);
+    }
+    redis_push_key(r, m->queue, m->priority, false);
+}
+
+static void add_envelopes(struct redis_request *r, const struct broker_message *v, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        redis_arg(r, v[i].envelope);
+        if (redis_request_item(r, v[i].tag, NULL) != 0)
+            r->args.failed = true;
+    }
+}
+
+static void add_words(struct buf *b, const char *const *words, size_t n)
+{
+    buf_addf(b, "*%zu\r\n", n);
+    for (size_t i = 0; i < n; i++)
+        buf_addf(b, "$%zu\r\n%s\r\n", strlen(words[i]), words[i]);
+}
+
+/* MULTI, LPUSH, the script behind it, EXEC. Not by its digest: a script that the server lost must
+ * not tear this apart. */
+static void write_transaction(struct redis_request *r, const struct broker_message *v, size_t n)
+{
+    const char *text = redis_script_text(REDIS_SCRIPT_PUSHED);
+    struct buf keys;
+
+    add_keys(r, &v[0]);
+    keys = r->keys;
+    r->keys = (struct buf)BUF_INIT;
+    add_words(&r->keys, (const char *const[]){"MULTI"}, 1);
+    buf_addf(&r->keys, "*%zu\r\n$5\r\nLPUSH\r\n", n + 2);
+    redis_push_key(r, v[0].queue, v[0].priority, false);
+    add_envelopes(r, v, n);
+    buf_addf(&r->args, "*7\r\n$4\r\nEVAL\r\n$%zu\r\n%s\r\n$1\r\n3\r\n", strlen(text), text);
+    buf_add(&r->args, buf_slice(&keys).ptr, keys.len);
+    redis_argi(r, (int64_t)n);
+    add_words(&r->args, (const char *const[]){"EXEC"}, 1);
+    r->args.failed |= keys.failed;
+    r->commands = T_COMMANDS;
+    buf_release(&keys);
+}
+
+/* Only messages that nobody has seen: for those no token has to be asked for. */
+static bool may_transact(const struct redis_broker *b, const struct broker_message *v, size_t n)
+{
+    return v[0].fresh && v[0].batch.len && n >= TRANSACTION_MIN && b->transactions;
+}
+
+static int push_run(struct redis_broker *b, const struct broker_message *v, size_t n, struct err *e)
+{
+    bool transact = may_transact(b, v, n);
+    struct redis_request *r = transact ? redis_new(b, &op_transact, REDIS_RAW, e)
+                                       : redis_new(b, &op_push, REDIS_SCRIPT_PUSH, e);
+
+    if (!r)
+        return -1;
+    r->args = b->spare;
+    b->spare = (struct buf)BUF_INIT;
+    buf_clear(&r->args);
+    if (transact) {
+        write_transaction(r, v, n);
+    } else {
+        add_keys(r, &v[0]);
+        add_envelopes(r, v, n);
+    }
+    return redis_submit(b, r, e);
+}
+
+/* Alone and now, with a token and nothing in front that it could join. */
+static bool is_single(const struct redis_broker *b, const struct broker_message *m, size_t n)
+{
+    return n == 1 && m->token.len && !m->continues && m->not_before_ms == 0 &&
+           !b->main.waiting.head;
+}
+
+int redis_publish(struct broker *base, const struct broker_message *v, size_t n, struct err *e)
+{
+    struct redis_broker *b = (struct redis_broker *)base;
+
+    for (size_t i = 0; i < n; i++)
+        redis_declare(b, v[i].queue);
+    for (size_t i = 0, run; i < n; i += run) {
+        run = is_single(b, &v[i], n) ? 1 : run_of(v + i, n - i);
+        if (run ? push_run(b, v + i, run, e) != 0 : publish_one(b, &v[i], e) != 0)
+            return -1;
+        run += !run;
+    }
+    return 0;
+}

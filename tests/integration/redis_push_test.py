@@ -1,0 +1,156 @@
+#!/usr/bin/python3
+"""Batches that `celeriac call -` pushes to Redis in transactions: what is refused, what breaks, what is sent again. usage: redis_push_test.py"""
+import contextlib
+import json
+import pathlib
+import select
+import socket
+import sys
+import tempfile
+import threading
+import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+from harness import Redis, celeriac  # noqa: E402
+
+LINES = 300  # more than one transaction
+
+
+def lines(n=LINES):
+    return "".join(json.dumps({"task": "noop", "args": [i]}) + "\n" for i in range(n))
+
+
+class Cutter:
+    """Passes bytes on between clients and the server. Cuts the first connection that ends a transaction with an LPUSH in it: before
+    the server gets the EXEC, or after it answered that, so that the client can not know."""
+
+    def __init__(self, directory, server, after):
+        self.path, self.server, self.after = f"{directory}/cutter.sock", server, after
+        self.cuts = 0
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(self.path)
+        self.listener.listen()
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self):
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=self.carry, args=[self.listener.accept()[0]], daemon=True).start()
+
+    def carry(self, client):
+        server = socket.socket(socket.AF_UNIX)
+        server.connect(self.server)
+        asked, ending = b"", False
+        with client, server, contextlib.suppress(OSError):
+            while True:
+                for ready in select.select([client, server], [], [])[0]:
+                    got = ready.recv(1 << 20)
+                    if not got:
+                        return
+                    if ready is server:
+                        if ending and b"*2\r\n:" in got:
+                            self.cuts += 1
+                            return
+                        client.sendall(got)
+                        continue
+                    asked += got
+                    if not self.cuts and not ending and b"\r\nEXEC\r\n" in asked.partition(b"\r\nLPUSH\r\n")[2]:
+                        if not self.after:
+                            self.cuts += 1
+                            return
+                        ending = True
+                    server.sendall(got)
+
+
+class Push(unittest.TestCase):
+    def setUp(self):
+        place = tempfile.TemporaryDirectory()
+        self.addCleanup(place.cleanup)
+        self.directory = place.name
+        self.redis = Redis(self.directory).start()
+        self.addCleanup(self.redis.stop)
+
+    def url_of(self, user):
+        return self.redis.url.replace("redis+socket://", f"redis+socket://{user}:secret@")
+
+    def commands(self, name):
+        """How often the server has run a command."""
+        for row in self.redis.cli("INFO", "commandstats").splitlines():
+            if row.startswith(f"cmdstat_{name}:"):
+                return int(row.split("calls=")[1].split(",")[0])
+        return 0
+
+    def assert_there(self, n=LINES, ordered=True):
+        """Each message once, in the order of the lines, and counted."""
+        found = [json.loads(text)["headers"]["argsrepr"] for text in reversed(self.redis.cli("LRANGE", "celery", "0", "-1").splitlines())]
+        wanted = [f"({i},)" for i in range(n)]
+        self.assertEqual(found if ordered else sorted(found), wanted if ordered else sorted(wanted))
+        self.assertEqual(self.redis.cli("HGET", "celeriac:totals", "published"), str(n))
+
+    def test_a_batch_is_a_transaction(self):
+        celeriac(self.redis.url, "call", "-", stdin=lines(), check=0)
+        self.assert_there()
+        self.assertGreater(self.commands("eval"), 0)
+        self.assertLess(self.commands("lpush"), 10)
+
+    def test_two_messages_are_a_script(self):
+        celeriac(self.redis.url, "call", "-", stdin=lines(2), check=0)
+        self.assert_there(2)
+        self.assertEqual(self.commands("eval"), 0)
+
+    def test_a_user_without_transactions_pushes_in_scripts(self):
+        for user, refused in (("nomulti", "-multi"), ("noexec", "-exec"), ("neither", "-@transaction")):
+            with self.subTest(user):
+                self.redis.cli("FLUSHALL")
+                self.redis.cli("CONFIG", "RESETSTAT")
+                self.redis.cli("ACL", "SETUSER", user, "on", ">secret", "~*", "&*", "+@all", refused)
+                celeriac(self.url_of(user), "call", "-", stdin=lines(), check=0)
+                self.assert_there()
+                self.assertEqual(self.commands("eval"), 0)
+
+    def test_a_queue_that_is_no_list_refuses_all_and_counts_none(self):
+        self.redis.cli("SET", "celery", "text")
+        done = celeriac(self.redis.url, "call", "-", stdin=lines(), check=5)
+        self.assertIn("WRONGTYPE", done.stderr)
+        self.assertEqual(done.stdout, "")
+        self.assertEqual(self.redis.cli("HGET", "celeriac:totals", "published"), "")
+        self.assertEqual(self.redis.cli("KEYS", "celeriac:token:*"), "")
+        self.redis.cli("DEL", "celery")
+        celeriac(self.redis.url, "call", "-", stdin=lines(), check=0)
+        self.assert_there()
+
+    def test_a_user_who_may_not_push_gets_told(self):
+        self.redis.cli("ACL", "SETUSER", "poor", "on", ">secret", "~*", "&*", "+@all", "-lpush")
+        done = celeriac(self.url_of("poor"), "call", "-", stdin=lines(), check=5)
+        self.assertIn("lpush", done.stderr.lower())
+        self.assertNotIn("EXECABORT", done.stderr)
+        self.assertEqual(self.redis.cli("HGET", "celeriac:totals", "published"), "")
+
+    def test_a_server_without_memory_is_asked_again_until_it_has_some(self):
+        self.redis.cli("CONFIG", "SET", "maxmemory", "1")
+        done = celeriac(self.redis.url, "call", "-", "--timeout", "1", stdin=lines(), check=3)
+        self.assertIn("OOM", done.stderr)
+        self.assertEqual(self.redis.cli("EXISTS", "celery"), "0")
+        self.assertEqual(self.redis.cli("HGET", "celeriac:totals", "published"), "")
+        later = threading.Timer(0.5, self.redis.cli, ["CONFIG", "SET", "maxmemory", "0"])
+        later.start()
+        self.addCleanup(later.join)
+        celeriac(self.redis.url, "call", "-", stdin=lines(), check=0)
+        self.assert_there(ordered=False)  # who is put off is overtaken
+
+    def test_a_connection_that_breaks_pushes_each_message_once(self):
+        for after in (False, True):
+            with self.subTest(after=after), tempfile.TemporaryDirectory() as directory:
+                self.redis.cli("FLUSHALL")
+                cutter = Cutter(directory, self.redis.socket, after)
+                self.addCleanup(cutter.listener.close)
+                done = celeriac(f"redis+socket://{cutter.path}?virtual_host=0", "call", "-", stdin=lines(), check=0)
+                self.assertEqual(cutter.cuts, 1)
+                self.assertEqual(len(done.stdout.split()), LINES)
+                found = self.redis.cli("LRANGE", "celery", "0", "-1").splitlines()
+                self.assertEqual(sorted(json.loads(text)["headers"]["id"] for text in found), sorted(done.stdout.split()))
+                self.assertEqual(self.redis.cli("HGET", "celeriac:totals", "published"), str(LINES))
+
+
+if __name__ == "__main__":
+    unittest.main()
