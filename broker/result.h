@@ -27,7 +27,7 @@ struct result_times {
     int64_t queued_us;     /* published -> delivered to the dispatcher */
     int64_t dispatched_us; /* delivered -> picked up by a runner */
     int64_t run_us;        /* wall time in user code */
-    int64_t user_us;       /* CPU, only for jobs lent alone */
+    int64_t user_us;       /* CPU, only for jobs of tasks that are not known to be short */
     int64_t system_us;
     int64_t voluntary_switches;
     int64_t involuntary_switches;

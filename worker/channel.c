@@ -62,7 +62,7 @@ void channel_put_run(struct frame_link *link, uint64_t job, const struct channel
     buf_add(&link->out, &run->attempt, sizeof(run->attempt));
     buf_add(&link->out, &run->soft_limit_s, sizeof(run->soft_limit_s));
     buf_add(&link->out, &run->hard_limit_s, sizeof(run->hard_limit_s));
-    buf_add(&link->out, &run->alone, sizeof(run->alone));
+    buf_add(&link->out, &run->measured, sizeof(run->measured));
     put_text(&link->out, run->first_id);
     put_text(&link->out, run->first);
     buf_add(&link->out, run->envelope.ptr, run->envelope.len);
@@ -78,7 +78,7 @@ int channel_get_run(struct slice payload, struct channel_run *out, struct err *e
     get(&r, &out->attempt, sizeof(out->attempt));
     get(&r, &out->soft_limit_s, sizeof(out->soft_limit_s));
     get(&r, &out->hard_limit_s, sizeof(out->hard_limit_s));
-    get(&r, &out->alone, sizeof(out->alone));
+    get(&r, &out->measured, sizeof(out->measured));
     out->first_id = get_text(&r);
     out->first = get_text(&r);
     out->envelope = r.rest;

@@ -53,7 +53,7 @@ struct channel_run {
     int64_t attempt;     /* lost workers so far + 1 */
     double soft_limit_s; /* effective limits, 0: none */
     double hard_limit_s;
-    uint32_t alone;        /* no other job in this runner: measure CPU time */
+    uint32_t measured;     /* not known to be short: measure its CPU time */
     struct slice first_id; /* not run: this other job's success stands for it; {NULL,0} otherwise */
     struct slice first;    /* its result document, {NULL,0} when none is stored */
     struct slice envelope;

@@ -103,7 +103,7 @@ static void on_verdict(struct dispatcher *d, struct seat *s, struct job *job, co
     s->jobs_done++;
     s->head_since_ms = clock_mono_ms(d->clock);
     if (!job->key.first_id) { /* what did not run says nothing of how long it takes */
-        job->options->mean_us = policy_mean_us(job->options->mean_us, v.run_us);
+        policy_ran(job->options, v.run_us);
         d->mean_us = policy_mean_us(d->mean_us, v.run_us);
     }
     if (used_up(d, s, &v))
@@ -200,6 +200,25 @@ void lend_open_seat(struct dispatcher *d, int slot, int fd)
 
 /* ---- lending ---- */
 
+/* Lent to a runner that is busy, a job that is not short may wait while another runner becomes
+ * free: so not the last of those that wait, as many as there are runners. */
+static bool may_go_ahead(const struct dispatcher *d, const struct job *job)
+{
+    int others = d->config->concurrency;
+
+    if (policy_is_short(job->options))
+        return true;
+    while (others > 0 && (job = TAILQ_NEXT(job, link)))
+        others--;
+    return others == 0;
+}
+
+/* Runners that leave after so many tasks are not lent more. */
+static bool has_tasks_left(const struct dispatcher *d, const struct seat *s)
+{
+    return d->config->max_tasks <= 0 || s->tasks_done + s->lent_len < d->config->max_tasks;
+}
+
 /* The seat with the fewest jobs that still has room. */
 static struct seat *best_seat(struct dispatcher *d, const struct job *job, int64_t now_ms)
 {
@@ -208,10 +227,11 @@ static struct seat *best_seat(struct dispatcher *d, const struct job *job, int64
     for (int i = 0; i < d->config->concurrency; i++) {
         struct seat *s = &d->seats[i];
 
-        if (seat_room(s, job, now_ms) > 0 && (!best || s->lent_len < best->lent_len))
+        if (seat_room(s, job, now_ms) > 0 && has_tasks_left(d, s) &&
+            (!best || s->lent_len < best->lent_len))
             best = s;
     }
-    return best;
+    return best && (best->lent_len == 0 || may_go_ahead(d, job)) ? best : NULL;
 }
 
 /* Celery's early acknowledgement, for rows that ask for it: the message is gone before the task
@@ -232,7 +252,7 @@ static void lend(struct dispatcher *d, struct seat *s, struct job *job)
                               .attempt = job->lost + 1,
                               .soft_limit_s = job->soft_limit_s,
                               .hard_limit_s = job->hard_limit_s,
-                              .alone = s->lent_len == 0 && !policy_is_short(job->options),
+                              .measured = !policy_is_short(job->options),
                               .first_id = slice_of(job->key.first_id),
                               .first = slice_make(job->key.first, job->key.first_len),
                               .envelope = slice_make(job->envelope, job->envelope_len)};
@@ -242,9 +262,8 @@ static void lend(struct dispatcher *d, struct seat *s, struct job *job)
     if (s->lent_len == 0)
         s->head_since_ms = clock_mono_ms(d->clock);
     channel_put_run(&s->jobs, job->number, &run);
-    s->holds_long = seat_is_long(job);
+    seat_lent(s, job);
     job->seat = s;
-    s->lent_len++;
     inflight_move(job, &d->jobs.ready, &s->lent, JOB_LENT);
     /* CRASH: after lending, before the runner has it all - the runners die too, take-over hands the
      * job back */

@@ -61,11 +61,13 @@ static int clamp(int64_t value, int64_t low, int64_t high)
     return (int)(value < low ? low : value > high ? high : value);
 }
 
-int policy_depth(int64_t mean_us)
+int policy_depth(const struct task_options *options)
 {
-    if (mean_us <= 0 || mean_us >= POLICY_SHORT_US)
+    if (policy_is_short(options))
+        return clamp(2000 / options->mean_us, 2, POLICY_DEPTH_MAX);
+    if (options->mean_us <= 0 || options->mean_us >= POLICY_AHEAD_US)
         return 1;
-    return clamp(2000 / mean_us, 1, POLICY_DEPTH_MAX);
+    return options->peak_us < POLICY_STEADY_US ? 2 : 1;
 }
 
 int policy_window(int runners, int64_t mean_us)
@@ -83,4 +85,12 @@ int64_t policy_mean_us(int64_t mean_us, int64_t run_us)
         return run_us;
     mean_us += (run_us - mean_us) / 8;
     return mean_us < 1 ? 1 : mean_us;
+}
+
+void policy_ran(struct task_options *options, int64_t run_us)
+{
+    options->mean_us = policy_mean_us(options->mean_us, run_us);
+    options->peak_us -= options->peak_us / 16;
+    if (run_us > options->peak_us)
+        options->peak_us = run_us;
 }

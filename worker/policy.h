@@ -23,6 +23,7 @@ struct task_options {
     bool ack_early;
     int64_t rate_us;      /* at least this long between two starts; 0: no limit */
     int64_t mean_us;      /* moving average of the run time; 0: never ran here */
+    int64_t peak_us;      /* the longest lately: a longer one raises it, others let it sink */
     int64_t next_run_us;  /* rate limit, wall clock: the next start may be then */
     int64_t next_park_us; /* and the first slot that no parked job was sent to */
 };
@@ -52,15 +53,18 @@ int64_t policy_wait_ms(int64_t waits);
 /* message's limit, else the row's, else the worker's; 0: none. */
 double policy_limit_s(double message_s, double row_s, double worker_s);
 
-/* A task is short when it has run before and takes less than a millisecond on average: only such
- * jobs share a runner. */
+/* A task is short when it has run before and takes less than a millisecond on average: its jobs may
+ * share a runner, and are not worth being measured one by one. */
 #define POLICY_SHORT_US 1000
 bool policy_is_short(const struct task_options *options);
 
-/* How many jobs of this mean run time a runner may hold: about two milliseconds of work, 1 to
- * POLICY_DEPTH_MAX. */
+/* How many jobs of this task a runner may hold. Short ones: about two milliseconds of work, up to
+ * POLICY_DEPTH_MAX. Of a task that takes some milliseconds, and lately never much longer, one may
+ * be lent ahead, so that its runner need not wait for the next. Others: 1. */
 #define POLICY_DEPTH_MAX 64
-int policy_depth(int64_t mean_us);
+#define POLICY_AHEAD_US  10000
+#define POLICY_STEADY_US (4 * POLICY_AHEAD_US)
+int policy_depth(const struct task_options *options);
 
 /* How many jobs the dispatcher wants in all, lent and waiting: enough for 20 ms of work, at least
  * one waiting per runner. */
@@ -68,5 +72,8 @@ int policy_window(int runners, int64_t mean_us);
 
 /* The next moving average (1/8 of the new value). */
 int64_t policy_mean_us(int64_t mean_us, int64_t run_us);
+
+/* A job of this task took so long. */
+void policy_ran(struct task_options *options, int64_t run_us);
 
 #endif

@@ -84,7 +84,7 @@ static void usage_between(struct result_times *t, const struct rusage *a, const 
 static void run_task(struct runner *r, struct job *j)
 {
     struct rusage before = {0}, after = {0};
-    const bool measured = j->run.alone;
+    const bool measured = j->run.measured;
     int64_t start_ns;
     int returned;
 
@@ -179,7 +179,8 @@ static void count_waits(struct job *j)
 /* Verdicts that wait are written before a job that may take long (R8). */
 static bool make_way(struct runner *r, const struct job *j, struct err *e)
 {
-    bool is_short = !j->run.alone && j->entry && j->entry->run_us && j->entry->run_us <= SHORT_US;
+    bool is_short =
+        !j->run.measured && j->entry && j->entry->run_us && j->entry->run_us <= SHORT_US;
 
     return is_short || flush(r, e);
 }
@@ -192,7 +193,7 @@ static bool put_verdict(struct runner *r, const struct job *j, struct err *e)
         struct rusage usage;
 
         r->batch_since_ns = now_ns;
-        if (!j->run.alone && getrusage(RUSAGE_SELF, &usage) == 0)
+        if (!j->run.measured && getrusage(RUSAGE_SELF, &usage) == 0)
             r->max_rss_kib = usage.ru_maxrss;
     }
     r->verdict.out.max_rss_kib = r->max_rss_kib;

@@ -3,9 +3,11 @@
 /* A runner silent for this long with several jobs gets no more. */
 #define SILENT_MS 100
 
-bool seat_is_long(const struct job *job)
+static int depth_of(const struct seat *s, const struct job *job)
 {
-    return job->solo || !policy_is_short(job->options);
+    int depth = job->solo ? 1 : policy_depth(job->options);
+
+    return s->lent_len && s->depth < depth ? s->depth : depth;
 }
 
 int seat_room(const struct seat *s, const struct job *job, int64_t now_ms)
@@ -16,10 +18,14 @@ int seat_room(const struct seat *s, const struct job *job, int64_t now_ms)
         return 0;
     if (s->lent_len == 0)
         return 1;
-    if (s->holds_long || seat_is_long(job))
-        return 0;
     if (now_ms - s->head_since_ms >= SILENT_MS)
         return 0;
-    depth = policy_depth(job->options->mean_us);
+    depth = depth_of(s, job);
     return depth > s->lent_len ? depth - s->lent_len : 0;
+}
+
+void seat_lent(struct seat *s, const struct job *job)
+{
+    s->depth = depth_of(s, job);
+    s->lent_len++;
 }

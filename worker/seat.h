@@ -25,18 +25,17 @@ struct seat {
     bool retiring;          /* gets no more jobs; its channel is closed when nothing is lent */
     struct job_list lent;
     int lent_len;
-    bool holds_long; /* the one job that is lent was not known to be short then */
+    int depth; /* how many it may hold, by the job of those lent that allows the fewest */
     int64_t head_since_ms; /* monotonic: since when the oldest job is the oldest */
     uint64_t watched;      /* number of the job that the supervisor watches, 0: none */
     int64_t tasks_done;    /* by this runner */
     int64_t jobs_done;     /* by all runners of the slot */
 };
 
-/* Must it have a runner for itself? */
-bool seat_is_long(const struct job *job);
-
-/* How many more jobs like this one the seat may be lent now (R8 of docs/architecture.md): 0 or 1
- * for jobs that are not short. */
+/* How many more jobs like this one the seat may be lent now (R8 of docs/architecture.md). */
 int seat_room(const struct seat *s, const struct job *job, int64_t now_ms);
+
+/* Counts the job among those lent; the caller has put it on the list. */
+void seat_lent(struct seat *s, const struct job *job);
 
 #endif

@@ -92,13 +92,13 @@ struct message_spec peer_spec(struct runner_peer *p, const char *task, json_t *a
     };
 }
 
-void peer_run_envelope(struct runner_peer *p, struct slice envelope, bool alone)
+void peer_run_envelope(struct runner_peer *p, struct slice envelope, bool measured)
 {
     struct channel_run run = {
         .delivered_us = isotime_now_us(),
         .fence = 77,
         .attempt = 2,
-        .alone = alone,
+        .measured = measured,
         .soft_limit_s = 1000,
         .hard_limit_s = 2000,
         .envelope = envelope,
@@ -109,13 +109,13 @@ void peer_run_envelope(struct runner_peer *p, struct slice envelope, bool alone)
     assert_int_equal(frame_flush(&p->jobs, &e), FRAME_OK);
 }
 
-void peer_run(struct runner_peer *p, const struct message_spec *spec, bool alone)
+void peer_run(struct runner_peer *p, const struct message_spec *spec, bool measured)
 {
     struct buf envelope = BUF_INIT;
     struct err e = ERR_INIT;
 
     CHECK_OK(message_encode(&envelope, spec, &p->ids, &e));
-    peer_run_envelope(p, buf_slice(&envelope), alone);
+    peer_run_envelope(p, buf_slice(&envelope), measured);
     buf_release(&envelope);
 }
 

@@ -41,8 +41,8 @@ int peer_wait_dead(struct runner_peer *p);
 struct message_spec peer_spec(struct runner_peer *p, const char *task, json_t *args,
                               json_t *kwargs);
 /* Lends one job. */
-void peer_run_envelope(struct runner_peer *p, struct slice envelope, bool alone);
-void peer_run(struct runner_peer *p, const struct message_spec *spec, bool alone);
+void peer_run_envelope(struct runner_peer *p, struct slice envelope, bool measured);
+void peer_run(struct runner_peer *p, const struct message_spec *spec, bool measured);
 
 /* The same for a duplicate: not to be run, the document of `first` stands for it. */
 void peer_repeat(struct runner_peer *p, const struct message_spec *spec, const char *first,

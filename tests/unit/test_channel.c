@@ -25,7 +25,7 @@ static void a_job_survives_the_channel(void **state)
                               .attempt = 2,
                               .soft_limit_s = 1.5,
                               .hard_limit_s = 3,
-                              .alone = 1,
+                              .measured = 1,
                               .first_id = slice_of("first"),
                               .envelope = slice_of("{}")};
     struct channel_run got;
@@ -38,7 +38,7 @@ static void a_job_survives_the_channel(void **state)
     assert_int_equal(channel_get_run(payload_of(&link), &got, &e), 0);
     assert_int_equal(got.fence, 9);
     assert_int_equal(got.attempt, 2);
-    assert_true(got.soft_limit_s == 1.5 && got.hard_limit_s == 3 && got.alone == 1);
+    assert_true(got.soft_limit_s == 1.5 && got.hard_limit_s == 3 && got.measured == 1);
     assert_true(slice_is(got.envelope, "{}"));
     assert_true(slice_is(got.first_id, "first"));
     assert_null(got.first.ptr);

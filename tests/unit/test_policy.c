@@ -52,14 +52,35 @@ static void only_known_short_tasks_share_a_runner(void **state)
 
     (void)state;
     assert_false(policy_is_short(&options));
-    assert_int_equal(policy_depth(0), 1);
+    assert_int_equal(policy_depth(&options), 1);
     options.mean_us = 999;
     assert_true(policy_is_short(&options));
-    assert_int_equal(policy_depth(999), 2);
-    options.mean_us = 1000;
+    assert_int_equal(policy_depth(&options), 2);
+    options.mean_us = POLICY_AHEAD_US;
     assert_false(policy_is_short(&options));
-    assert_int_equal(policy_depth(1000), 1);
-    assert_int_equal(policy_depth(1), POLICY_DEPTH_MAX);
+    assert_int_equal(policy_depth(&options), 1);
+    options.mean_us = 1;
+    assert_int_equal(policy_depth(&options), POLICY_DEPTH_MAX);
+}
+
+static void a_steady_task_of_some_milliseconds_is_lent_one_ahead(void **state)
+{
+    struct task_options options = {.mean_us = 0};
+    int after = 0;
+
+    (void)state;
+    policy_ran(&options, 5000);
+    assert_int_equal(options.mean_us, 5000);
+    assert_int_equal(policy_depth(&options), 2);
+    /* One that took long: the others do not wait behind the next of its kind, for a while. */
+    policy_ran(&options, POLICY_STEADY_US + 1);
+    for (; policy_depth(&options) == 1 && after < 1000; after++)
+        policy_ran(&options, 5000);
+    assert_true(after >= 1);
+    policy_ran(&options, 100 * POLICY_STEADY_US);
+    for (after = 0; policy_depth(&options) == 1 && after < 1000; after++)
+        policy_ran(&options, 5000);
+    assert_in_range(after, 50, 100);
 }
 
 static void the_window_holds_twenty_milliseconds_of_work(void **state)
@@ -117,15 +138,16 @@ static struct job *put(struct seat *s, struct job *job, struct task_options *opt
 {
     job->options = options;
     TAILQ_INSERT_TAIL(&s->lent, job, link);
-    s->lent_len++;
+    seat_lent(s, job);
     return job;
 }
 
 static void a_seat_takes_short_jobs_together_and_others_alone(void **state)
 {
-    struct task_options quick = {.mean_us = 100}, slow = {.mean_us = 5000};
+    struct task_options quick = {.mean_us = 100}, some = {.mean_us = 5000},
+                        slow = {.mean_us = 50000};
     struct seat s = {.ready = true, .head_since_ms = 1000};
-    struct job first = {0}, next = {.options = &quick};
+    struct job first = {0}, second = {0}, next = {.options = &quick};
 
     (void)state;
     TAILQ_INIT(&s.lent);
@@ -136,15 +158,31 @@ static void a_seat_takes_short_jobs_together_and_others_alone(void **state)
     next.solo = true;
     assert_int_equal(seat_room(&s, &next, 1000), 0);
     next.solo = false;
-    s.holds_long = true;
-    assert_int_equal(seat_room(&s, &next, 1000), 0);
-    s.holds_long = false;
     next.options = &slow;
-    assert_true(seat_is_long(&next));
     assert_int_equal(seat_room(&s, &next, 1000), 0);
+    next.options = &some; /* one ahead, and then none behind it but one */
+    assert_int_equal(seat_room(&s, &next, 1000), 1);
+    put(&s, &second, &some);
     next.options = &quick;
+    assert_int_equal(seat_room(&s, &next, 1000), 0);
     s.retiring = true;
     assert_int_equal(seat_room(&s, &next, 1000), 0);
+}
+
+static void behind_a_long_job_nothing_is_lent(void **state)
+{
+    struct task_options quick = {.mean_us = 100}, slow = {.mean_us = 50000};
+    struct seat s = {.ready = true, .head_since_ms = 1000};
+    struct job first = {0}, next = {.options = &quick};
+
+    (void)state;
+    TAILQ_INIT(&s.lent);
+    put(&s, &first, &slow);
+    assert_int_equal(seat_room(&s, &next, 1000), 0);
+    /* What it held before says nothing of what it holds now. */
+    s.lent_len = 0;
+    put(&s, &first, &quick);
+    assert_int_equal(seat_room(&s, &next, 1000), 19);
 }
 
 int main(void)
@@ -154,11 +192,13 @@ int main(void)
         cmocka_unit_test(a_job_is_buried_with_its_fifth_lost_worker),
         cmocka_unit_test(the_nearest_limit_counts),
         cmocka_unit_test(only_known_short_tasks_share_a_runner),
+        cmocka_unit_test(a_steady_task_of_some_milliseconds_is_lent_one_ahead),
         cmocka_unit_test(the_window_holds_twenty_milliseconds_of_work),
         cmocka_unit_test(the_mean_follows_and_never_reaches_zero),
         cmocka_unit_test(a_held_key_is_asked_for_ever_less_often),
         cmocka_unit_test(a_rate_spaces_starts_and_sends_the_rest_to_slots),
         cmocka_unit_test(a_seat_takes_short_jobs_together_and_others_alone),
+        cmocka_unit_test(behind_a_long_job_nothing_is_lent),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -138,7 +138,7 @@ static void writes_celerys_document(void **state)
     end(&p);
 }
 
-static void measures_cpu_only_alone(void **state)
+static void measures_cpu_only_when_told(void **state)
 {
     struct runner_peer p;
     json_t *args = json_pack("[i, i]", 1, 2), *doc, *ours;
@@ -812,7 +812,7 @@ int main(void)
         cmocka_unit_test(tells_its_tasks_and_is_ready),
         cmocka_unit_test(leaves_when_a_module_is_missing),
         cmocka_unit_test(writes_celerys_document),
-        cmocka_unit_test(measures_cpu_only_alone),
+        cmocka_unit_test(measures_cpu_only_when_told),
         cmocka_unit_test(answers_in_order),
         cmocka_unit_test(words_failures_as_celery),
         cmocka_unit_test(survives_text_that_is_not_utf8),
