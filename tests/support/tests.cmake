@@ -49,6 +49,9 @@ function(celeriac_test label name)
     add_executable(${name} ${ARG_UNPARSED_ARGUMENTS})
     target_compile_definitions(${name} PRIVATE
         TEST_SOURCE_DIR="${PROJECT_SOURCE_DIR}/tests" TEST_BINARY_DIR="${PROJECT_BINARY_DIR}")
+    if(CELERIAC_VALGRIND)
+        target_compile_definitions(${name} PRIVATE CELERIAC_VALGRIND=1) # some do less then
+    endif()
     target_link_libraries(${name} PRIVATE celeriac_flags ${ARG_LIBS} PkgConfig::CMOCKA)
     celeriac_run_test(${label} ${name} ${ARG_TIMEOUT} ${name} ${amqp})
 endfunction()

@@ -445,7 +445,11 @@ static void simulate(uint64_t seed)
 
 static void replicas_agree_whatever_happens(void **state)
 {
+#ifdef CELERIAC_VALGRIND
+    static const uint64_t seeds[] = {88172645463325252u};
+#else
     static const uint64_t seeds[] = {88172645463325252u, 0x9e3779b97f4a7c15u, 20261121u};
+#endif
 
     (void)state;
     for (size_t i = 0; i < sizeof(seeds) / sizeof(seeds[0]); i++)

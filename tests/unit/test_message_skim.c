@@ -77,6 +77,12 @@ static void ours_is_skimmed(void **state)
     buf_release(&text);
 }
 
+#ifdef CELERIAC_VALGRIND
+enum { STRIDE = 8 }; /* the sanitizers' build tries them all */
+#else
+enum { STRIDE = 1 };
+#endif
+
 /* Every byte of a message replaced by each of these in turn, and the message cut at every byte. */
 static void no_byte_makes_a_difference(void **state)
 {
@@ -89,7 +95,7 @@ static void no_byte_makes_a_difference(void **state)
         struct buf text = BUF_INIT;
 
         read_capture(&text, names[n]);
-        for (size_t i = 0; i < text.len; i++) {
+        for (size_t i = 0; i < text.len; i += STRIDE) {
             char *at = text.mem + text.start + i, was = *at;
 
             for (size_t k = 0; k < sizeof(with); k++) {
