@@ -344,6 +344,24 @@ static void tls_and_plain_do_not_mix(void **state)
     check_refused(url, ERR_RECONNECT, "amqps://");
 }
 
+/* The kernel closes what a killed process had one by one: its port may be the last. */
+static void check_gone(const char *url)
+{
+    struct amqp_dialed dialed;
+    struct amqp_case c;
+    struct err e = ERR_INIT;
+    int64_t give_up_at;
+
+    case_init(&c, url);
+    give_up_at = clock_mono_ms(clock_system()) + CASE_LIMIT_MS;
+    do {
+        assert_int_not_equal(case_dial(&c, 0, &dialed, &e), 0);
+        assert_int_equal(e.code, ERR_RECONNECT);
+    } while (!strstr(e.text, "refused") && clock_mono_ms(clock_system()) < give_up_at);
+    amqp_address_release(&c.address);
+    assert_non_null(strstr(e.text, "refused"));
+}
+
 /* The last case: nothing is left to log into. */
 static void a_killed_broker_is_noticed(void **state)
 {
@@ -357,7 +375,7 @@ static void a_killed_broker_is_noticed(void **state)
     CASE_UNTIL(&c, c.down == 1);
     assert_int_equal(c.down_why.code, ERR_RECONNECT);
     case_close(&c);
-    check_refused(offered("CELERIAC_TEST_AMQP_URL"), ERR_RECONNECT, "refused");
+    check_gone(offered("CELERIAC_TEST_AMQP_URL"));
 }
 
 /* The next case must find a broker that runs. */
