@@ -287,7 +287,8 @@ static const struct redis_conn_hooks main_hooks = {
 
 /* --- the loop --- */
 
-/* Without a bell nothing else brings work. With one the workers do not all look at the same time. */
+/* Without a bell nothing else brings work. With one the workers do not all look at the same time.
+ */
 static int64_t until_tick_ms(struct redis_broker *b)
 {
     if (!b->tracking)
@@ -416,7 +417,8 @@ static void free_broker(struct redis_broker *b)
     redis_watch_release(b);
     event_queue_release(&b->events);
     buf_release(&b->declared);
-    buf_release(&b->spare);
+    while (b->spares_len)
+        buf_release(&b->spares[--b->spares_len]);
     for (size_t i = 0; b->queues && i < b->queues_len; i++) {
         free(b->queues[i].name);
         free(b->queues[i].tail);

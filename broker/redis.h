@@ -27,6 +27,7 @@
 /* Items and bytes of one request; the first that goes over is its last. */
 #define REDIS_BATCH_ITEMS   128
 #define REDIS_BATCH_BYTES   (256u << 10)
+#define REDIS_SPARES        4
 #define REDIS_TICK_MS       1000
 #define REDIS_LULL_MS       10000 /* between ticks while the bell is there */
 #define REDIS_WATCH_BUCKETS 1024
@@ -72,7 +73,8 @@ struct redis_broker {
     struct redis_held held;
     struct buf declared; /* names of queues declared on this connection, each ended by NUL */
     uint64_t last_number;
-    struct buf spare;     /* memory for the next batch that is pushed */
+    struct buf spares[REDIS_SPARES]; /* memory for the next batches that are pushed */
+    size_t spares_len;
     bool transactions;    /* MULTI and EXEC are there and allowed */
     bool no_transactions; /* they are not: not asked again */
     bool announced;       /* its node has a record */

@@ -15,7 +15,6 @@
 #define BACKOFF_MS   50
 #define BACKOFF_MAX  2000
 #define OUTPUT_LIMIT (1u << 20) /* bytes given to hiredis at a time */
-#define DIRECT_MIN   (16u << 10)
 #define READ_SIZE    (64u << 10)
 #define READS        16 /* a busy connection does not starve the other */
 
@@ -88,6 +87,7 @@ static void close_ctx(struct redis_conn *c)
         redisFree(c->ctx);
     c->ctx = NULL;
     c->phase = REDIS_DOWN;
+    c->half = NULL;
     c->greetings = 0;
     c->unanswered = 0;
     c->blocked = false;
@@ -174,34 +174,43 @@ static void finish_connect(struct redis_conn *c)
 
 /* --- writing --- */
 
-#define PARTS 3
-
-/* How many bytes the socket takes at once. An error comes again when the rest is written. */
-static size_t send_now(struct redis_conn *c, const struct slice parts[PARTS])
+/* What the socket has not taken yet of a raw request. */
+static void rest_of(const struct redis_conn *c, struct slice rest[2])
 {
-    struct iovec v[PARTS];
-    struct msghdr message = {.msg_iov = v, .msg_iovlen = PARTS};
-    ssize_t n;
+    struct slice keys = buf_slice(&c->half->keys), args = buf_slice(&c->half->args);
+    size_t keys_at = c->half_at < keys.len ? c->half_at : keys.len;
+    size_t args_at = c->half_at - keys_at;
 
-    for (int i = 0; i < PARTS; i++)
-        v[i] = (struct iovec){(void *)(uintptr_t)parts[i].ptr, parts[i].len};
-    n = sendmsg(c->ctx->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
-    return n > 0 ? (size_t)n : 0;
+    rest[0] = slice_make(keys.ptr + keys_at, keys.len - keys_at);
+    rest[1] = slice_make(args.ptr + args_at, args.len - args_at);
 }
 
-static void put_out(struct redis_conn *c, const struct slice parts[PARTS])
+/* An error shows when the connection is read. */
+static void send_half(struct redis_conn *c)
 {
-    size_t len = parts[0].len + parts[1].len + parts[2].len;
-    size_t sent = len >= DIRECT_MIN && sdslen(c->ctx->obuf) == 0 ? send_now(c, parts) : 0;
+    struct slice rest[2];
+    struct iovec v[2];
+    struct msghdr message = {.msg_iov = v, .msg_iovlen = 2};
+    ssize_t n;
 
-    for (int i = 0; i < PARTS; i++) {
-        size_t skip = sent < parts[i].len ? sent : parts[i].len;
+    rest_of(c, rest);
+    for (int i = 0; i < 2; i++)
+        v[i] = (struct iovec){(void *)(uintptr_t)rest[i].ptr, rest[i].len};
+    n = sendmsg(c->ctx->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    c->half_at += n > 0 ? (size_t)n : 0;
+    if (rest[0].len + rest[1].len == (n > 0 ? (size_t)n : 0))
+        c->half = NULL;
+}
 
-        sent -= skip;
-        /* hiredis sets ctx->err when it is out of memory; the step sees it. */
-        if (skip < parts[i].len)
-            redisAppendFormattedCommand(c->ctx, parts[i].ptr + skip, parts[i].len - skip);
-    }
+/* Leaves the rest to hiredis: something is to be written behind it. */
+static void spill_half(struct redis_conn *c)
+{
+    struct slice rest[2];
+
+    rest_of(c, rest);
+    for (int i = 0; i < 2; i++)
+        redisAppendFormattedCommand(c->ctx, rest[i].ptr, rest[i].len);
+    c->half = NULL;
 }
 
 /* What stands before the keys of a request. */
@@ -211,8 +220,6 @@ static size_t write_head(const struct redis_conn *c, const struct redis_request 
     char count[24];
     int count_len;
 
-    if (r->script == REDIS_RAW)
-        return 0;
     if (r->script == REDIS_PLAIN)
         return (size_t)snprintf(head, size, "*%zu\r\n", r->keys_len);
     count_len = snprintf(count, sizeof(count), "%zu", r->keys_len);
@@ -220,14 +227,29 @@ static size_t write_head(const struct redis_conn *c, const struct redis_request 
                             3 + r->keys_len + r->args_len, c->sha[r->script], count_len, count);
 }
 
-static void append(struct redis_conn *c, struct redis_request *r)
+static void write_out(struct redis_conn *c, struct redis_request *r)
 {
     char head[160];
-    size_t head_len = write_head(c, r, head, sizeof(head));
-    const struct slice parts[PARTS] = {slice_make(head, head_len), buf_slice(&r->keys),
-                                       buf_slice(&r->args)};
+    size_t head_len;
 
-    put_out(c, parts);
+    if (c->half)
+        spill_half(c);
+    if (r->script == REDIS_RAW) {
+        c->half = r;
+        c->half_at = 0;
+        return;
+    }
+    head_len = write_head(c, r, head, sizeof(head));
+    /* hiredis sets ctx->err when it is out of memory; the step sees it. */
+    redisAppendFormattedCommand(c->ctx, head, head_len);
+    redisAppendFormattedCommand(c->ctx, buf_slice(&r->keys).ptr, r->keys.len);
+    if (r->args.len)
+        redisAppendFormattedCommand(c->ctx, buf_slice(&r->args).ptr, r->args.len);
+}
+
+static void append(struct redis_conn *c, struct redis_request *r)
+{
+    write_out(c, r);
     redis_request_begin(r);
     if (c->subscriber && c->phase == REDIS_READY) {
         redis_request_free(r); /* its reply is one of the pushed ones */
@@ -283,28 +305,34 @@ static void recall_aside(struct redis_conn *c)
     c->waiting.head = first.head;
 }
 
+/* What is left to be written of what was given out. */
+static size_t unwritten(const struct redis_conn *c)
+{
+    return sdslen(c->ctx->obuf) + (c->half ? redis_request_size(c->half) - c->half_at : 0);
+}
+
 /* One write(2) at most per OUTPUT_LIMIT. True while there may be more. */
 static bool write_some(struct redis_conn *c)
 {
-    size_t before = sdslen(c->ctx->obuf);
+    size_t before = unwritten(c);
     int all = 0;
 
     if (before == 0)
         return false;
-    if (redisBufferWrite(c->ctx, &all) != REDIS_OK) {
+    if (c->half && sdslen(c->ctx->obuf) == 0) {
+        send_half(c);
+    } else if (redisBufferWrite(c->ctx, &all) != REDIS_OK) {
         drop_text(c, c->ctx->errstr);
         return false;
     }
-    c->blocked = !all && sdslen(c->ctx->obuf) == before;
+    c->blocked = unwritten(c) == before;
     return !c->blocked;
 }
 
-/* A big request waits until it can go straight to the socket. */
-static bool has_room(const struct redis_conn *c, const struct redis_request *r)
+/* Nothing overtakes a raw request, which is written from its own memory. */
+static bool has_room(const struct redis_conn *c)
 {
-    size_t ahead = sdslen(c->ctx->obuf);
-
-    return ahead == 0 || (ahead < OUTPUT_LIMIT && redis_request_size(r) < DIRECT_MIN);
+    return !c->half && sdslen(c->ctx->obuf) < OUTPUT_LIMIT;
 }
 
 void redis_conn_flush(struct redis_conn *c)
@@ -314,7 +342,7 @@ void redis_conn_flush(struct redis_conn *c)
     do {
         if (c->phase == REDIS_READY) {
             recall_aside(c);
-            while (c->waiting.head && has_room(c, c->waiting.head))
+            while (c->waiting.head && has_room(c))
                 send_one(c, pop_head(&c->waiting));
         }
         if (c->ctx->err) {
@@ -362,7 +390,7 @@ static bool settle_error(struct redis_conn *c, struct redis_request *r, const re
 
 static void settle(struct redis_conn *c, const redisReply *reply)
 {
-    struct redis_request *r = pop_head(&c->sent);
+    struct redis_request *r = c->sent.head == c->half ? NULL : pop_head(&c->sent);
 
     if (!r) {
         err_set(&c->broken, ERR_RECONNECT, "redis at %s: reply without a request",
@@ -510,7 +538,7 @@ bool redis_conn_pollfd(const struct redis_conn *c, struct pollfd *fd)
     *fd = (struct pollfd){.fd = c->ctx->fd, .events = POLLIN};
     if (c->phase == REDIS_CONNECTING)
         fd->events = POLLOUT;
-    else if (sdslen(c->ctx->obuf) > 0)
+    else if (unwritten(c) > 0)
         fd->events |= POLLOUT;
     return true;
 }

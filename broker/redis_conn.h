@@ -2,8 +2,8 @@
  * redis_conn.h - requests, and one connection that carries them in a pipeline.
  *
  * Purpose: a state machine over hiredis's non-blocking context that connects, greets (AUTH, SELECT,
- * ...), sends what waits, reads replies in order, and tries again with backoff when it broke. A
- * big request goes straight to the socket, only what that does not take is copied.
+ * ...), sends what waits, reads replies in order, and tries again with backoff when it broke.
+ * Big raw requests go straight from their own memory to the socket, the others through hiredis.
  * Model: a request is a command or script call under construction (its arguments are appended in
  * RESP form, so that small ones can still grow while they wait), with the items whose fate its
  * reply decides. redis_conn_step does everything that can be done without waiting. Replies go to
@@ -38,7 +38,7 @@ struct redis_op {
     void (*free_state)(void *state); /* NULL: state is not owned */
     /* Of several commands: the reply that tells how all of it ended. */
     const redisReply *(*judge)(const struct redis_request *r, const redisReply *last);
-    bool once;                       /* a "not now" is a failure: it is asked again anyway */
+    bool once; /* a "not now" is a failure: it is asked again anyway */
 };
 
 struct redis_item {
@@ -122,7 +122,9 @@ struct redis_conn {
     struct redis_requests waiting;
     struct redis_requests aside; /* told "not now" */
     struct redis_requests sent;
-    size_t greetings; /* sent and not answered */
+    struct redis_request *half; /* the last of sent, of which the socket took a part; or NULL */
+    size_t half_at;             /* how many bytes */
+    size_t greetings;           /* sent and not answered */
     size_t unanswered;
     bool subscriber; /* in phase READY every reply is pushed */
     bool blocked;    /* the socket takes no more now */

@@ -5,6 +5,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#define SPARE_MIN       16384
+#define SPARE_MAX       (2 * REDIS_BATCH_BYTES)
+#define AROUND          1024
 #define TRANSACTION_MIN 4 /* messages; for fewer the script costs the server less */
 
 bool redis_is_delayed(const struct redis_broker *b, int64_t not_before_ms)
@@ -116,10 +119,9 @@ static int publish_one(struct redis_broker *b, const struct broker_message *m, s
 /* Keeps the memory of a batch for the next one. */
 static void recycle(struct redis_broker *b, struct redis_request *r)
 {
-    if (r->args.cap <= b->spare.cap || r->args.cap > 2 * REDIS_BATCH_BYTES)
+    if (r->args.cap < SPARE_MIN || r->args.cap > SPARE_MAX || b->spares_len == REDIS_SPARES)
         return;
-    buf_release(&b->spare);
-    b->spare = r->args;
+    b->spares[b->spares_len++] = r->args;
     r->args = (struct buf)BUF_INIT;
 }
 
@@ -277,6 +279,16 @@ static void add_envelopes(struct redis_request *r, const struct broker_message *
     }
 }
 
+/* At once, with what stands around and behind the envelopes. */
+static void reserve(struct buf *args, const struct broker_message *v, size_t n)
+{
+    size_t len = AROUND;
+
+    for (size_t i = 0; i < n; i++)
+        len += v[i].envelope.len + 16;
+    buf_reserve(args, len);
+}
+
 static void add_words(struct buf *b, const char *const *words, size_t n)
 {
     buf_addf(b, "*%zu\r\n", n);
@@ -321,9 +333,10 @@ static int push_run(struct redis_broker *b, const struct broker_message *v, size
 
     if (!r)
         return -1;
-    r->args = b->spare;
-    b->spare = (struct buf)BUF_INIT;
+    if (b->spares_len && n > 1)
+        r->args = b->spares[--b->spares_len];
     buf_clear(&r->args);
+    reserve(&r->args, v, n);
     if (transact) {
         write_transaction(r, v, n);
     } else {
