@@ -20,12 +20,20 @@ static void refill(struct uuid_source *source)
         have += (size_t)n;
     }
     source->left = sizeof(source->pool);
-    source->pid = (int)getpid();
+    if (source->pid != UUID_NEVER_FORKED)
+        source->pid = (int)getpid();
+}
+
+static bool is_used_up(const struct uuid_source *source, size_t n)
+{
+    if (source->left < n)
+        return true;
+    return source->pid != UUID_NEVER_FORKED && source->pid != (int)getpid();
 }
 
 static const unsigned char *take(struct uuid_source *source, size_t n)
 {
-    if (source->left < n || source->pid != (int)getpid())
+    if (is_used_up(source, n))
         refill(source);
     source->left -= n;
     return source->pool + source->left;
@@ -59,9 +67,9 @@ void uuid_next_at(struct uuid_source *source, int64_t ms, char out[UUID_SIZE])
 {
     unsigned char b[16];
 
-    memcpy(b, take(source, sizeof(b)), sizeof(b));
     for (int i = 0; i < 6; i++)
         b[i] = (unsigned char)(ms >> (40 - 8 * i));
+    memcpy(b + 6, take(source, 10), 10);
     write_id(b, 7, out);
 }
 

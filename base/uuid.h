@@ -4,7 +4,9 @@
  * Model: randomness is fetched from the kernel in blocks and spent 16 bytes at a time, so that a
  * bulk producer makes one system call for many ids. Invariant: bytes are used once. Fork rule: a
  * source filled before fork would give parent and child the same ids; uuid_next compares the pid it
- * was filled under and refills, so forking is safe. Threads: one source per thread.
+ * was filled under and refills, so forking is safe. That is a system call for each id: an owner
+ * that must not be used behind a fork anyway begins with UUID_SOURCE_NEVER_FORKED. Threads: one
+ * source per thread.
  */
 #ifndef BASE_UUID_H
 #define BASE_UUID_H
@@ -25,6 +27,12 @@ struct uuid_source {
 #define UUID_SOURCE_INIT                                                                           \
     {                                                                                              \
         {0}, 0, 0                                                                                  \
+    }
+
+#define UUID_NEVER_FORKED (-1)
+#define UUID_SOURCE_NEVER_FORKED                                                                   \
+    {                                                                                              \
+        {0}, 0, UUID_NEVER_FORKED                                                                  \
     }
 
 void uuid_next(struct uuid_source *source, char out[UUID_SIZE]);

@@ -1,5 +1,8 @@
 #include "broker/json_text.h"
 
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 #include <endian.h>
 #include <float.h>
 #include <math.h>
@@ -25,6 +28,42 @@ size_t json_text_utf8(const unsigned char *p, size_t n, uint32_t *code)
     return len;
 }
 
+#ifdef __SSE2__
+/* A bit for each of sixteen bytes that is not plain. As signed bytes, those below the space are all
+ * that are below it or above 0x7f. */
+static unsigned not_plain_16(const char *text)
+{
+    const __m128i space = _mm_set1_epi8(' '), del = _mm_set1_epi8(0x7f);
+    const __m128i quote = _mm_set1_epi8('"'), slash = _mm_set1_epi8('\\');
+    __m128i v = _mm_loadu_si128((const __m128i_u *)(const void *)text);
+    __m128i a = _mm_or_si128(_mm_cmplt_epi8(v, space), _mm_cmpeq_epi8(v, del));
+    __m128i b = _mm_or_si128(_mm_cmpeq_epi8(v, quote), _mm_cmpeq_epi8(v, slash));
+
+    return (unsigned)_mm_movemask_epi8(_mm_or_si128(a, b));
+}
+
+size_t json_text_run(const char *text, size_t n)
+{
+    char tail[] = {' ', ' ', ' ', ' ', ' ', ' ', ' ', ' ', ' ', ' ', ' ', ' ', ' ', ' ', ' ', ' '};
+    size_t i = 0;
+    unsigned hits;
+
+    for (; n - i >= sizeof(tail); i += sizeof(tail)) {
+        hits = not_plain_16(text + i);
+        if (hits)
+            return i + (size_t)__builtin_ctz(hits);
+    }
+    if (i == n)
+        return n;
+    if (n >= sizeof(tail)) { /* the last sixteen, of which the first are known to be plain */
+        hits = not_plain_16(text + n - sizeof(tail));
+        return hits ? n - sizeof(tail) + (size_t)__builtin_ctz(hits) : n;
+    }
+    memcpy(tail, text, n);
+    hits = not_plain_16(tail);
+    return hits ? (size_t)__builtin_ctz(hits) : n;
+}
+#else
 static bool is_plain(unsigned char c)
 {
     return c >= ' ' && c < 0x7f && c != '"' && c != '\\';
@@ -60,6 +99,7 @@ size_t json_text_run(const char *text, size_t n)
         i++;
     return i;
 }
+#endif
 
 static void put_unit(struct buf *out, uint32_t unit)
 {
@@ -93,7 +133,14 @@ int json_text_string(struct buf *out, struct slice text, struct err *e)
 {
     const unsigned char *p = (const unsigned char *)text.ptr;
     size_t before = out->len;
+    char *to = buf_reserve(out, text.len + 2);
 
+    if (to && json_text_run(text.ptr, text.len) == text.len) { /* as nearly all are */
+        to[0] = to[text.len + 1] = '"';
+        memcpy(to + 1, text.ptr ? text.ptr : "", text.len);
+        buf_commit(out, text.len + 2);
+        return 0;
+    }
     buf_add(out, "\"", 1);
     for (size_t i = 0; i < text.len;) {
         size_t run = json_text_run(text.ptr + i, text.len - i), len;

@@ -109,6 +109,10 @@ struct message_spec {
     int64_t group_index;  /* -1: none */
     json_t *args;         /* borrowed array; NULL: [] */
     json_t *kwargs;       /* borrowed object; NULL: {} */
+    /* {NULL,0}, or instead of args and kwargs: their text, which json_scan.h passes as an array or
+     * object without failing; it is sent as it stands. */
+    struct slice args_text;
+    struct slice kwargs_text;
     json_t *embed;        /* borrowed object; NULL: all null */
     json_t *headers;      /* borrowed object: merged over the standard headers; NULL: none */
     json_t *carry;        /* borrowed headers of the message that this one continues: those that are
@@ -141,6 +145,11 @@ int message_encode(struct buf *out, const struct message_spec *spec, struct uuid
  * cut at 1,024 characters, three levels deep, strings in single quotes. */
 void message_args_repr(struct buf *out, const json_t *args);
 void message_kwargs_repr(struct buf *out, const json_t *kwargs);
+
+/* The same from their text, as in message_spec. False when only the values tell (escapes, numbers
+ * in another form than Python's, many keys); something may have been appended then. */
+bool message_args_repr_text(struct buf *out, struct slice args);
+bool message_kwargs_repr_text(struct buf *out, struct slice kwargs);
 
 /* Appends m's envelope with one header set (value taken); the rest as it came. For the lost-worker
  * counter. */

@@ -57,29 +57,41 @@ static void put_key(struct writer *w, const char *name)
     buf_add(w->out, ": ", 2);
 }
 
-/* Begins a header of ours. False when the user gave this header: it is then written already. */
-static bool put_header(struct writer *w, const char *name)
-{
-    const json_t *given = w->spec->headers ? json_object_get(w->spec->headers, name) : NULL;
+/* A header's name with what stands around it; the first header has nothing before it. */
+#define HEADER(name)                                                                               \
+    (struct header)                                                                                \
+    {                                                                                              \
+        ", \"" name "\": ", sizeof(", \"" name "\": ") - 1, name                                   \
+    }
 
-    put_separator(w);
-    buf_add(w->out, "\"", 1);
-    buf_adds(w->out, name);
-    buf_add(w->out, "\": ", 3);
+struct header {
+    const char *text;
+    size_t len;
+    const char *name;
+};
+
+/* Begins a header of ours. False when the user gave this header: it is then written already. */
+static bool put_header(struct writer *w, struct header h)
+{
+    const json_t *given = w->spec->headers ? json_object_get(w->spec->headers, h.name) : NULL;
+    size_t skip = w->first ? 2 : 0;
+
+    w->first = false;
+    buf_add(w->out, h.text + skip, h.len - skip);
     if (given)
         put_value(w, given);
     return !given;
 }
 
-static void header_text(struct writer *w, const char *name, const char *text)
+static void header_text(struct writer *w, struct header h, const char *text)
 {
-    if (put_header(w, name))
+    if (put_header(w, h))
         put_text(w, text);
 }
 
-static void header_integer(struct writer *w, const char *name, int64_t value, bool null)
+static void header_integer(struct writer *w, struct header h, int64_t value, bool null)
 {
-    if (!put_header(w, name))
+    if (!put_header(w, h))
         return;
     if (null)
         buf_adds(w->out, "null");
@@ -87,11 +99,11 @@ static void header_integer(struct writer *w, const char *name, int64_t value, bo
         buf_addi(w->out, value);
 }
 
-static void header_time(struct writer *w, const char *name, int64_t wall_ms)
+static void header_time(struct writer *w, struct header h, int64_t wall_ms)
 {
     char text[ISOTIME_SIZE];
 
-    if (!put_header(w, name))
+    if (!put_header(w, h))
         return;
     if (wall_ms)
         isotime_format_us(wall_ms * 1000, text);
@@ -110,7 +122,7 @@ static void put_limit(struct writer *w, double seconds)
 
 static void header_limits(struct writer *w)
 {
-    if (!put_header(w, "timelimit"))
+    if (!put_header(w, HEADER("timelimit")))
         return;
     buf_adds(w->out, "[");
     put_limit(w, w->spec->hard_limit_s);
@@ -119,22 +131,61 @@ static void header_limits(struct writer *w)
     buf_adds(w->out, "]");
 }
 
-static void header_repr(struct writer *w, const char *name,
-                        void (*repr)(struct buf *out, const json_t *value), const json_t *value,
-                        const char *none)
+/* Arguments as text for people: how from the value, how from its text, what where there is none. */
+struct repr_of {
+    void (*value)(struct buf *out, const json_t *value);
+    bool (*text)(struct buf *out, struct slice text);
+    const char *none;
+};
+
+static const struct repr_of args_repr = {message_args_repr, message_args_repr_text, "\"()\""};
+static const struct repr_of kwargs_repr = {message_kwargs_repr, message_kwargs_repr_text, "\"{}\""};
+
+/* False, and nothing written, when it is not that simple. */
+static bool put_plain_repr(struct writer *w, const struct repr_of *of, struct slice text)
+{
+    size_t before = w->out->len;
+    struct slice made;
+
+    buf_add(w->out, "\"", 1);
+    if (of->text(w->out, text) && !w->out->failed) {
+        made = buf_slice(w->out);
+        made = slice_make(made.ptr + before + 1, made.len - before - 1);
+        if (json_text_run(made.ptr, made.len) == made.len) {
+            buf_add(w->out, "\"", 1);
+            return true;
+        }
+    }
+    w->out->len = before;
+    return false;
+}
+
+static void put_repr(struct writer *w, const struct repr_of *of, const json_t *value)
 {
     struct buf text = BUF_INIT;
 
-    if (!put_header(w, name))
-        return;
-    if (!value) {
-        buf_adds(w->out, none);
-        return;
-    }
-    repr(&text, value);
+    of->value(&text, value);
     put_text(w, buf_str(&text));
     w->out->failed |= text.failed;
     buf_release(&text);
+}
+
+static void header_repr(struct writer *w, struct header h, const struct repr_of *of,
+                        const json_t *value, struct slice text)
+{
+    json_t *read;
+
+    if (!put_header(w, h))
+        return;
+    if (value) {
+        put_repr(w, of, value);
+    } else if (!text.ptr) {
+        buf_adds(w->out, of->none);
+    } else if (!put_plain_repr(w, of, text)) {
+        read = json_loadb(text.ptr, text.len, JSON_ALLOW_NUL, NULL);
+        read ? put_repr(w, of, read) : (void)(w->out->failed = true); /* no memory: it is JSON */
+        json_decref(read);
+    }
 }
 
 void message_origin(char out[MESSAGE_ORIGIN_SIZE])
@@ -151,7 +202,7 @@ static void header_origin(struct writer *w)
 
     if (!w->spec->origin)
         message_origin(origin);
-    header_text(w, "origin", w->spec->origin ? w->spec->origin : origin);
+    header_text(w, HEADER("origin"), w->spec->origin ? w->spec->origin : origin);
 }
 
 static bool is_own(const char *name)
@@ -185,32 +236,51 @@ static void put_user_headers(struct writer *w)
     }
 }
 
+/* As most are: none of the headers between id and root_id is set. */
+static bool is_ordinary(const struct message_spec *s)
+{
+    return !s->headers && !s->shadow && !s->eta_ms && !s->expires_ms && !s->group &&
+           s->group_index < 0 && s->retries == 0 && s->hard_limit_s <= 0 && s->soft_limit_s <= 0;
+}
+
+static void put_options(struct writer *w)
+{
+    const struct message_spec *s = w->spec;
+
+    if (is_ordinary(s)) {
+        buf_adds(w->out, ", \"shadow\": null, \"eta\": null, \"expires\": null, \"group\": null, "
+                         "\"group_index\": null, \"retries\": 0, \"timelimit\": [null, null]");
+        return;
+    }
+    header_text(w, HEADER("shadow"), s->shadow);
+    header_time(w, HEADER("eta"), s->eta_ms);
+    header_time(w, HEADER("expires"), s->expires_ms);
+    header_text(w, HEADER("group"), s->group);
+    header_integer(w, HEADER("group_index"), s->group_index, s->group_index < 0);
+    header_integer(w, HEADER("retries"), s->retries, false);
+    header_limits(w);
+}
+
 static void put_headers(struct writer *w)
 {
     const struct message_spec *s = w->spec;
 
     buf_adds(w->out, "{");
     w->first = true;
-    header_text(w, "lang", "py");
-    header_text(w, "task", s->task);
-    header_text(w, "id", s->id);
-    header_text(w, "shadow", s->shadow);
-    header_time(w, "eta", s->eta_ms);
-    header_time(w, "expires", s->expires_ms);
-    header_text(w, "group", s->group);
-    header_integer(w, "group_index", s->group_index, s->group_index < 0);
-    header_integer(w, "retries", s->retries, false);
-    header_limits(w);
-    header_text(w, "root_id", s->root_id ? s->root_id : s->id);
-    header_text(w, "parent_id", s->parent_id);
-    header_repr(w, "argsrepr", message_args_repr, s->args, "\"()\"");
-    header_repr(w, "kwargsrepr", message_kwargs_repr, s->kwargs, "\"{}\"");
+    header_text(w, HEADER("lang"), "py");
+    header_text(w, HEADER("task"), s->task);
+    header_text(w, HEADER("id"), s->id);
+    put_options(w);
+    header_text(w, HEADER("root_id"), s->root_id ? s->root_id : s->id);
+    header_text(w, HEADER("parent_id"), s->parent_id);
+    header_repr(w, HEADER("argsrepr"), &args_repr, s->args, s->args_text);
+    header_repr(w, HEADER("kwargsrepr"), &kwargs_repr, s->kwargs, s->kwargs_text);
     header_origin(w);
-    if (put_header(w, "ignore_result"))
+    if (put_header(w, HEADER("ignore_result")))
         buf_adds(w->out, s->ignore_result ? "true" : "false");
     put_user_headers(w);
     if (s->now_ms)
-        header_integer(w, MESSAGE_H_SENT_MS, s->now_ms, false);
+        header_integer(w, HEADER(MESSAGE_H_SENT_MS), s->now_ms, false);
     buf_adds(w->out, "}");
 }
 
@@ -237,35 +307,56 @@ static void put_properties(struct writer *w, struct uuid_source *ids)
     buf_adds(w->out, "\"}");
 }
 
-/* [args, kwargs, embed] in base64 and quotes. */
+#define NO_EMBED "{\"callbacks\": null, \"errbacks\": null, \"chain\": null, \"chord\": null}"
+
+static int check_body(const struct writer *w, size_t len)
+{
+    if (len <= MESSAGE_BODY_MAX)
+        return 0;
+    return err_set(w->e, ERR_USAGE, "the arguments of \"%s\" need %zu bytes, the limit is %u",
+                   w->spec->task, len, MESSAGE_BODY_MAX);
+}
+
+static void put_base64(struct writer *w, const char *bytes, size_t len)
+{
+    char *to = buf_reserve(w->out, BASE64_ENCODE_RAW_LENGTH(len));
+
+    if (!to)
+        return;
+    base64_encode_raw(to, len, (const uint8_t *)bytes);
+    buf_commit(w->out, BASE64_ENCODE_RAW_LENGTH(len));
+}
+
+/* A part of the body: its text, its value, or what stands for none. */
+static void put_part(struct writer *w, struct slice text, const json_t *value, const char *none)
+{
+    if (text.ptr)
+        buf_add(w->out, text.ptr, text.len);
+    else if (value)
+        put_value(w, value);
+    else
+        buf_adds(w->out, none);
+}
+
+/* [args, kwargs, embed] in base64. */
 static int put_body(struct writer *w)
 {
+    const struct message_spec *s = w->spec;
     struct buf body = BUF_INIT;
-    struct writer text = {&body, w->spec, w->e, true, false};
-    char *to = NULL;
+    struct writer text = {&body, s, w->e, true, false};
 
+    buf_reserve(&body, s->args_text.len + s->kwargs_text.len + USUAL_SIZE / 4);
     buf_adds(&body, "[");
-    w->spec->args ? put_value(&text, w->spec->args) : buf_adds(&body, "[]");
+    put_part(&text, s->args_text, s->args, "[]");
     buf_adds(&body, ", ");
-    w->spec->kwargs ? put_value(&text, w->spec->kwargs) : buf_adds(&body, "{}");
+    put_part(&text, s->kwargs_text, s->kwargs, "{}");
     buf_adds(&body, ", ");
-    if (w->spec->embed)
-        put_value(&text, w->spec->embed);
-    else
-        buf_adds(&body, "{\"callbacks\": null, \"errbacks\": null, \"chain\": null, "
-                        "\"chord\": null}");
+    put_part(&text, (struct slice){NULL, 0}, s->embed, NO_EMBED);
     buf_adds(&body, "]");
-    if (body.len > MESSAGE_BODY_MAX) {
-        err_set(w->e, ERR_USAGE, "the arguments of \"%s\" need %zu bytes, the limit is %u",
-                w->spec->task, body.len, MESSAGE_BODY_MAX);
+    if (check_body(w, body.len) < 0)
         text.failed = true;
-    }
     if (!text.failed && !body.failed)
-        to = buf_reserve(w->out, BASE64_ENCODE_RAW_LENGTH(body.len));
-    if (to) {
-        base64_encode_raw(to, body.len, (const uint8_t *)body.mem + body.start);
-        buf_commit(w->out, BASE64_ENCODE_RAW_LENGTH(body.len));
-    }
+        put_base64(w, buf_slice(&body).ptr, body.len);
     w->out->failed |= body.failed;
     buf_release(&body);
     return text.failed ? -1 : 0;

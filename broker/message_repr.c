@@ -1,4 +1,5 @@
 /* Arguments as text for people, byte for byte what Celery's saferepr (5.2) makes of them. */
+#include "broker/json_scan.h"
 #include "broker/json_text.h"
 #include "broker/message.h"
 
@@ -18,9 +19,10 @@ struct repr {
 
 static long count_chars(const char *text, size_t len)
 {
-    long n = 0;
+    size_t plain = json_text_run(text, len);
+    long n = (long)plain;
 
-    for (size_t i = 0; i < len; i++)
+    for (size_t i = plain; i < len; i++)
         n += ((unsigned char)text[i] & 0xc0) != 0x80;
     return n;
 }
@@ -36,12 +38,17 @@ static bool room(struct repr *r)
     return !r->stopped;
 }
 
-static void put(struct repr *r, const char *token)
+static void put_bytes(struct repr *r, const char *token, size_t len)
 {
     if (!room(r))
         return;
-    buf_adds(r->out, token);
-    r->left -= count_chars(token, strlen(token));
+    buf_add(r->out, token, len);
+    r->left -= count_chars(token, len);
+}
+
+static void put(struct repr *r, const char *token)
+{
+    put_bytes(r, token, strlen(token));
 }
 
 static void put_close(struct repr *r, const char *token)
@@ -68,6 +75,18 @@ static size_t cut_len(const char *text, size_t len, long max)
     return end;
 }
 
+static void add_escaped(struct buf *out, const char *text, size_t len)
+{
+    const char *end = text + len, *quote;
+
+    while (len && (quote = memchr(text, '\'', (size_t)(end - text)))) {
+        buf_add(out, text, (size_t)(quote - text));
+        buf_adds(out, "\\'");
+        text = quote + 1;
+    }
+    buf_add(out, text, (size_t)(end - text));
+}
+
 static void put_quoted(struct repr *r, const char *text, size_t len)
 {
     struct slice written;
@@ -80,11 +99,7 @@ static void put_quoted(struct repr *r, const char *text, size_t len)
     if (cut)
         n = cut_len(text, len, r->left);
     buf_adds(r->out, "'");
-    for (size_t i = 0; i < n; i++) {
-        if (text[i] == '\'')
-            buf_adds(r->out, "\\");
-        buf_add(r->out, text + i, 1);
-    }
+    add_escaped(r->out, text, n);
     buf_adds(r->out, cut ? "...'" : "'");
     written = buf_slice(r->out);
     r->left -= count_chars(written.ptr + before, written.len - before);
@@ -200,4 +215,126 @@ void message_kwargs_repr(struct buf *out, const json_t *kwargs)
     struct repr r = {out, REPR_MAX, 0, false};
 
     put_dict(&r, kwargs);
+}
+
+/* --- from text --- */
+
+#define KEYS_MAX 16 /* of an object that is shown; with more it is not looked for equal ones */
+
+static bool put_text(struct repr *r, int type, struct slice text, bool escaped);
+
+static bool put_text_list(struct repr *r, struct slice text, const char *open, bool tuple)
+{
+    struct json_scan s;
+    struct slice item;
+    size_t n = 0;
+    bool escaped;
+
+    if (!open_container(r, open, tuple ? ")" : "]"))
+        return true;
+    json_scan_init(&s, text);
+    json_scan_enter(&s, '[');
+    while (json_scan_element(&s)) {
+        int type = json_scan_value(&s, &item, &escaped);
+
+        if (n++)
+            put(r, ", ");
+        if (r->stopped)
+            break;
+        if (!put_text(r, type, item, escaped))
+            return false;
+    }
+    put_close(r, !tuple ? "]" : n == 1 ? ",)" : ")");
+    r->level--;
+    return !s.failed;
+}
+
+/* Of equal keys only the last counts, which is not known here. */
+static bool is_new_key(struct slice keys[KEYS_MAX], size_t n, struct slice key)
+{
+    if (n == KEYS_MAX)
+        return false;
+    for (size_t i = 0; i < n; i++) {
+        if (slice_eq(keys[i], key))
+            return false;
+    }
+    keys[n] = key;
+    return true;
+}
+
+static bool put_text_dict(struct repr *r, struct slice text)
+{
+    struct slice keys[KEYS_MAX], key, item;
+    struct json_scan s;
+    size_t n = 0;
+    bool escaped;
+
+    if (!open_container(r, "{", "}"))
+        return true;
+    json_scan_init(&s, text);
+    json_scan_enter(&s, '{');
+    while (json_scan_member(&s, &key)) {
+        int type = json_scan_value(&s, &item, &escaped);
+
+        if (!is_new_key(keys, n, key))
+            return false;
+        if (n++)
+            put(r, ", ");
+        put_quoted(r, key.ptr, key.len);
+        put(r, ": ");
+        if (!r->stopped && !put_text(r, type, item, escaped))
+            return false;
+    }
+    put_close(r, "}");
+    r->level--;
+    return !s.failed;
+}
+
+/* Written as Python would: at most 15 digits, which a float keeps, none of them superfluous, and
+ * not so small that an exponent is shorter. */
+static bool is_python_real(struct slice text)
+{
+    const char *point = memchr(text.ptr, '.', text.len);
+    size_t decimals = point ? (size_t)(text.ptr + text.len - point) - 1 : 0;
+    bool zero = text.ptr[text.ptr[0] == '-'] == '0';
+
+    if (text.len > 16 || decimals == 0 || (decimals > 1 && point[decimals] == '0'))
+        return false;
+    return !zero || decimals < 4 || memcmp(point + 1, "000", 3) != 0;
+}
+
+static bool put_text(struct repr *r, int type, struct slice text, bool escaped)
+{
+    switch (type) {
+    case JSON_OBJECT:
+        return put_text_dict(r, text);
+    case JSON_ARRAY:
+        return put_text_list(r, text, "[", false);
+    case JSON_STRING:
+        put_quoted(r, text.ptr, text.len);
+        return !escaped;
+    case JSON_INTEGER:
+        put_bytes(r, text.ptr, text.len);
+        return !slice_is(text, "-0");
+    case JSON_REAL:
+        put_bytes(r, text.ptr, text.len);
+        return is_python_real(text);
+    default:
+        put(r, type == JSON_TRUE ? "True" : type == JSON_FALSE ? "False" : "None");
+        return type >= 0;
+    }
+}
+
+bool message_args_repr_text(struct buf *out, struct slice args)
+{
+    struct repr r = {out, REPR_MAX, 0, false};
+
+    return put_text_list(&r, args, "(", true);
+}
+
+bool message_kwargs_repr_text(struct buf *out, struct slice kwargs)
+{
+    struct repr r = {out, REPR_MAX, 0, false};
+
+    return put_text_dict(&r, kwargs);
 }

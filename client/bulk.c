@@ -1,5 +1,6 @@
 #include "client/bulk.h"
 
+#include "broker/json_text.h"
 #include "client/show.h"
 #include "client/task_call.h"
 
@@ -27,6 +28,9 @@ struct bulk {
     struct session *s;
     const struct command_context *ctx;
     json_t *defaults;
+    json_t *usual;          /* the defaults with any task: what `plain` was filled from */
+    struct task_call plain; /* what a line of the plain form begins with */
+    bool plain_lines;       /* there can be such lines: the defaults are right by themselves */
     struct buf input;
     size_t searched; /* bytes of input known to hold no line end */
     bool input_ended;
@@ -82,7 +86,6 @@ static void settle(struct bulk *b, struct batch *batch, const struct err *e)
             b->failed_status = b->failed++ ? b->failed_status : (int)exitcode_of(e->code);
             b->broken = true;
         }
-        outgoing_release(o);
     }
     batch->len = batch->bytes = 0;
 }
@@ -125,8 +128,6 @@ static void flush_batches(struct bulk *b)
 /* What was read and encoded while the broker went away: not sent, and so not confirmed. */
 static void drop_unsent(struct bulk *b)
 {
-    for (size_t i = 0; i < b->filling->len; i++)
-        outgoing_release(&b->filling->v[i]);
     b->failed += b->filling->len;
     b->filling->len = 0;
 }
@@ -146,7 +147,12 @@ static int add_defaults(json_t *object, json_t *defaults, struct err *e)
     return 0;
 }
 
-static int encode_line(struct bulk *b, json_t *object, struct outgoing *o, struct err *e)
+static int encode(struct bulk *b, const struct task_call *call, struct outgoing *o, struct err *e)
+{
+    return task_call_encode(call, &b->s->ids, clock_wall_ms(b->s->clock), o, e);
+}
+
+static int encode_object(struct bulk *b, json_t *object, struct outgoing *o, struct err *e)
 {
     struct task_call call;
     int status;
@@ -156,8 +162,27 @@ static int encode_line(struct bulk *b, json_t *object, struct outgoing *o, struc
     status = task_call_from_json(&call, object, e);
     call.origin = b->s->origin;
     if (status == 0)
-        status = task_call_encode(&call, &b->s->ids, clock_wall_ms(b->s->clock), o, e);
+        status = encode(b, &call, o, e);
     task_call_release(&call);
+    return status;
+}
+
+/* Most lines need not become JSON values. */
+static int encode_line(struct bulk *b, struct slice line, struct outgoing *o, struct err *e)
+{
+    struct task_call call = b->plain;
+    struct task_names names;
+    json_error_t why;
+    json_t *object;
+    int status;
+
+    if (b->plain_lines && task_call_from_plain(&call, &names, line))
+        return encode(b, &call, o, e);
+    object = json_loadb(line.ptr, line.len, JSON_DECODE_ANY | JSON_ALLOW_NUL, &why);
+    if (!object)
+        return err_set(e, ERR_USAGE, "not valid JSON: %s at column %d", why.text, why.column);
+    status = encode_object(b, object, o, e);
+    json_decref(object);
     return status;
 }
 
@@ -174,26 +199,18 @@ static void take_line(struct bulk *b, struct slice line)
 {
     struct batch *batch = b->filling;
     struct outgoing *o = &batch->v[batch->len];
-    struct err e = ERR_INIT;
-    json_error_t why;
-    json_t *object;
+    struct err e;
 
     b->line_number++;
     if (is_blank(line))
         return;
-    *o = (struct outgoing){.id = ""};
-    object = json_loadb(line.ptr, line.len, JSON_DECODE_ANY | JSON_ALLOW_NUL, &why);
-    if (!object)
-        err_set(&e, ERR_USAGE, "not valid JSON: %s at column %d", why.text, why.column);
-    if (!object || encode_line(b, object, o, &e) < 0) {
+    if (encode_line(b, line, o, &e) < 0) {
         complain(b, b->line_number, &e);
         b->bad++;
-        outgoing_release(o);
     } else {
         batch->lines[batch->len++] = b->line_number;
         batch->bytes += o->envelope_len;
     }
-    json_decref(object);
     if (batch->len == SEND_BATCH || batch->bytes >= BATCH_BYTES_MAX)
         send_off(b);
     else if (b->sent_off && batch->len % PUMP_EACH == 0)
@@ -264,6 +281,27 @@ static void summarise(struct bulk *b)
     }
 }
 
+/* Defaults that are wrong by themselves, or with each other, are told line by line. */
+static void prepare_plain(struct bulk *b)
+{
+    b->usual = json_text_copy(b->defaults);
+    b->plain_lines = b->usual && json_object_set_new(b->usual, "task", json_string("task")) == 0 &&
+                     task_call_from_json(&b->plain, b->usual, NULL) == 0;
+    b->plain.origin = b->s->origin;
+}
+
+static void bulk_free(struct bulk *b)
+{
+    for (size_t i = 0; i < SEND_BATCH; i++) {
+        outgoing_release(&b->batches[0].v[i]);
+        outgoing_release(&b->batches[1].v[i]);
+    }
+    task_call_release(&b->plain);
+    json_decref(b->usual);
+    buf_release(&b->input);
+    free(b);
+}
+
 int bulk_send(struct session *s, const struct command_context *ctx, json_t *defaults)
 {
     struct bulk *b = calloc(1, sizeof(*b));
@@ -276,6 +314,7 @@ int bulk_send(struct session *s, const struct command_context *ctx, json_t *defa
     b->ctx = ctx;
     b->defaults = defaults;
     b->filling = &b->batches[0];
+    prepare_plain(b);
     while (!b->input_ended && !b->broken && e.code == ERR_NONE) {
         if (!input_is_ready())
             flush_batches(b);
@@ -286,7 +325,6 @@ int bulk_send(struct session *s, const struct command_context *ctx, json_t *defa
     drop_unsent(b);
     summarise(b);
     status = e.code == ERR_NONE ? bulk_status(b) : command_fail(ctx, &e);
-    buf_release(&b->input);
-    free(b);
+    bulk_free(b);
     return status;
 }

@@ -7,12 +7,25 @@
 
 #define RETRY_BASE_MS 50
 #define RETRY_MAX_MS  1000
+#define KEEP_MAX      8192 /* bytes of memory that wait for the next message */
+
+void outgoing_begin(struct outgoing *o)
+{
+    if (o->text.cap > KEEP_MAX)
+        buf_release(&o->text);
+    buf_clear(&o->text);
+    o->id[0] = '\0';
+    o->envelope_len = 0;
+    o->priority = 0;
+    o->not_before_ms = 0;
+    o->state = OUTGOING_NEW;
+    o->err.code = ERR_NONE;
+    o->err.text[0] = '\0';
+}
 
 void outgoing_release(struct outgoing *o)
 {
-    free(o->envelope);
-    free(o->queue);
-    o->envelope = o->queue = NULL;
+    buf_release(&o->text);
 }
 
 static bool may_pass(enum err_code code)
@@ -56,8 +69,8 @@ static struct broker_message message_of(const struct sending *sending, size_t i)
 
     return (struct broker_message){
         .tag = sending->tag + i,
-        .queue = slice_of(o->queue),
-        .envelope = slice_make(o->envelope, o->envelope_len),
+        .queue = outgoing_queue(o),
+        .envelope = outgoing_envelope(o),
         .token = slice_of(o->id),
         .batch = slice_of(sending->batch),
         .batch_at = (uint32_t)i,

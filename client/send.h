@@ -7,11 +7,13 @@
  * tried again with backoff until the deadline; what is refused is final at once, for that message
  * alone. Invariants: OUTGOING_CONFIRMED means the broker has it; anything else means "not
  * confirmed", and after a lost connection it may be there all the same - sending it again with the
- * same id is safe for 60 s. Ownership: an outgoing owns its envelope. Fork rule: as session.h.
+ * same id is safe for 60 s. Ownership: an outgoing owns its memory, which the next message in its
+ * place uses again. Fork rule: as session.h.
  */
 #ifndef CLIENT_SEND_H
 #define CLIENT_SEND_H
 
+#include "base/buf.h"
 #include "client/session.h"
 
 #define SEND_BATCH 512
@@ -25,16 +27,27 @@ enum outgoing_state {
 
 struct outgoing {
     char id[UUID_SIZE];
-    char *envelope; /* owned */
-    size_t envelope_len;
-    char *queue; /* owned */
+    struct buf text;     /* owned: the envelope, and behind it the queue's name */
+    size_t envelope_len; /* of text */
     int priority;
     int64_t not_before_ms;
     enum outgoing_state state;
     struct err err; /* why it was refused, or failed last */
 };
 
+/* For another message; begins with memory that is zero. */
+void outgoing_begin(struct outgoing *o);
 void outgoing_release(struct outgoing *o);
+
+static inline struct slice outgoing_envelope(const struct outgoing *o)
+{
+    return slice_make(buf_slice(&o->text).ptr, o->envelope_len);
+}
+
+static inline struct slice outgoing_queue(const struct outgoing *o)
+{
+    return slice_make(buf_slice(&o->text).ptr + o->envelope_len, o->text.len - o->envelope_len);
+}
 
 /* A batch on its way: begun, pumped while the caller does something else, ended. One at a time in a
  * session. Everything here is send.c's. */

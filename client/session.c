@@ -119,7 +119,7 @@ int session_open(struct session *s, const struct session_config *config, struct 
                                           .log = config->log};
 
     *s = (struct session){.clock = clock_system(),
-                          .ids = UUID_SOURCE_INIT,
+                          .ids = UUID_SOURCE_NEVER_FORKED,
                           .next_tag = 1,
                           .timeout_ms =
                               config->timeout_ms > 0 ? config->timeout_ms : TIMEOUT_DEFAULT_MS,

@@ -3,6 +3,7 @@
 #include "base/isotime.h"
 #include "base/suggest.h"
 #include "broker/broker.h"
+#include "broker/json_scan.h"
 #include "broker/json_text.h"
 #include "broker/message.h"
 
@@ -295,6 +296,31 @@ static int option_json(struct task_call *call, const char *name, const char *tex
     return status;
 }
 
+/* Text that need not be read: JSON of one kind ('[' or '{') that is sent as it is. */
+static bool is_plain(struct slice *text, char open)
+{
+    struct json_scan s;
+
+    json_scan_init(&s, *text);
+    return json_scan_value(&s, text, NULL) == (open == '[' ? JSON_ARRAY : JSON_OBJECT) &&
+           json_scan_done(&s);
+}
+
+static int option_args(struct task_call *call, const struct celeriac_task_options *o, struct err *e)
+{
+    struct slice args = slice_of(o->args_json), kwargs = slice_of(o->kwargs_json);
+
+    if (args.ptr && is_plain(&args, '['))
+        call->args_text = args;
+    else if (option_json(call, "args", o->args_json, e) < 0)
+        return -1;
+    if (kwargs.ptr && is_plain(&kwargs, '{'))
+        call->kwargs_text = kwargs;
+    else if (option_json(call, "kwargs", o->kwargs_json, e) < 0)
+        return -1;
+    return 0;
+}
+
 static int option_number(struct task_call *call, const char *name, double number, struct err *e)
 {
     const struct member *m = known_member(name);
@@ -341,9 +367,7 @@ int task_call_from_options(struct task_call *call, const char *task,
                                .ignore_result = o.ignore_result != 0};
     if (o.priority < 0 || o.priority > 9)
         return err_set(e, ERR_USAGE, "priority %d is not from 0 to 9", o.priority);
-    if (option_json(call, "args", o.args_json, e) < 0 ||
-        option_json(call, "kwargs", o.kwargs_json, e) < 0 ||
-        option_json(call, "headers", o.headers_json, e) < 0 ||
+    if (option_args(call, &o, e) < 0 || option_json(call, "headers", o.headers_json, e) < 0 ||
         option_number(call, "window", o.dedup_window_s, e) < 0 ||
         option_number(call, "countdown", o.countdown_s, e) < 0 ||
         option_number(call, "expires", o.expires_s, e) < 0 ||
@@ -353,6 +377,78 @@ int task_call_from_options(struct task_call *call, const char *task,
         option_time("expires", o.expires, &call->expires_ms, e) < 0)
         return -1;
     return check(call, e);
+}
+
+/* --- a plain line --- */
+
+/* A member that is text, as C text; false when it is none, was there before, or is not simple. */
+static bool take_name(struct json_scan *s, char *to, size_t size)
+{
+    struct slice text;
+    bool escaped;
+
+    if (*to || json_scan_value(s, &text, &escaped) != JSON_STRING || escaped || text.len == 0 ||
+        text.len >= size || memchr(text.ptr, 0x7f, text.len))
+        return false;
+    memcpy(to, text.ptr, text.len);
+    to[text.len] = '\0';
+    return true;
+}
+
+static bool take_text(struct json_scan *s, struct slice *to, int type)
+{
+    return !to->ptr && json_scan_value(s, to, NULL) == type;
+}
+
+struct plain_line {
+    struct task_names *names;
+    struct slice args;
+    struct slice kwargs;
+};
+
+static bool take_member(struct plain_line *line, struct json_scan *s, struct slice name)
+{
+    if (slice_is(name, "task"))
+        return take_name(s, line->names->task, sizeof(line->names->task));
+    if (slice_is(name, "args"))
+        return take_text(s, &line->args, JSON_ARRAY);
+    if (slice_is(name, "kwargs"))
+        return take_text(s, &line->kwargs, JSON_OBJECT);
+    if (slice_is(name, "id"))
+        return take_name(s, line->names->id, sizeof(line->names->id));
+    if (slice_is(name, "queue"))
+        return take_name(s, line->names->queue, sizeof(line->names->queue));
+    return false;
+}
+
+static bool scan_line(struct plain_line *line, struct slice text)
+{
+    struct slice name;
+    struct json_scan s;
+
+    line->names->task[0] = line->names->id[0] = line->names->queue[0] = '\0';
+    json_scan_init(&s, text);
+    if (!json_scan_enter(&s, '{'))
+        return false;
+    while (json_scan_member(&s, &name)) {
+        if (!take_member(line, &s, name))
+            return false;
+    }
+    return json_scan_done(&s) && line->names->task[0];
+}
+
+bool task_call_from_plain(struct task_call *call, struct task_names *names, struct slice line)
+{
+    struct plain_line plain = {.names = names};
+
+    if (!scan_line(&plain, line))
+        return false;
+    call->task = names->task;
+    call->id = names->id[0] ? names->id : call->id;
+    call->queue = names->queue[0] ? names->queue : call->queue;
+    call->args_text = plain.args;
+    call->kwargs_text = plain.kwargs;
+    return true;
 }
 
 void task_call_release(struct task_call *call)
@@ -395,8 +491,10 @@ int task_call_encode(const struct task_call *call, struct uuid_source *ids, int6
         .parent_id = call->parent_id,
         .group = call->group,
         .group_index = -1,
-        .args = call->args,
-        .kwargs = call->kwargs,
+        .args = call->args_text.ptr ? NULL : call->args,
+        .kwargs = call->kwargs_text.ptr ? NULL : call->kwargs,
+        .args_text = call->args_text,
+        .kwargs_text = call->kwargs_text,
         .queue = call->queue ? call->queue : QUEUE_DEFAULT,
         .reply_to = call->reply_to,
         .shadow = call->shadow,
@@ -409,23 +507,22 @@ int task_call_encode(const struct task_call *call, struct uuid_source *ids, int6
         .ignore_result = call->ignore_result,
         .now_ms = now_ms,
     };
-    struct buf text = BUF_INIT;
     int status;
 
-    *o = (struct outgoing){.priority = spec.priority, .not_before_ms = spec.eta_ms};
+    outgoing_begin(o);
+    o->priority = spec.priority;
+    o->not_before_ms = spec.eta_ms;
     if (call->id)
         memcpy(o->id, call->id, strlen(call->id) + 1);
     else
         uuid_next_at(ids, now_ms, o->id); /* the time helps to find its result */
     status = all_headers(call, &spec.headers, e);
     if (status == 0)
-        status = message_encode(&text, &spec, ids, e);
+        status = message_encode(&o->text, &spec, ids, e);
     json_decref(spec.headers);
-    if (status < 0) {
-        buf_release(&text);
+    if (status < 0)
         return -1;
-    }
-    o->envelope = buf_detach(&text, &o->envelope_len);
-    o->queue = strdup(spec.queue);
-    return o->envelope && o->queue ? 0 : err_nomem(e);
+    o->envelope_len = o->text.len;
+    buf_adds(&o->text, spec.queue);
+    return o->text.failed ? err_nomem(e) : 0;
 }

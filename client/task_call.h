@@ -29,6 +29,8 @@ struct task_call {
     const char *shadow;
     json_t *args; /* owned references */
     json_t *kwargs;
+    struct slice args_text; /* {NULL,0}, or instead of args: as in struct message_spec */
+    struct slice kwargs_text;
     json_t *headers;
     const char *dedup;     /* key; NULL: none */
     double dedup_window_s; /* 0: not set */
@@ -50,7 +52,18 @@ int task_call_from_options(struct task_call *call, const char *task,
 int task_call_from_json(struct task_call *call, json_t *object, struct err *e);
 void task_call_release(struct task_call *call);
 
-/* Fills o with the encoded message, ready for send_all. */
+/* One line of input in its most common form: names, args and kwargs in plain JSON, other members
+ * not. Takes what the line has to *call, which is filled with what lines without it get; the line
+ * and names must outlive the call. False when the line is not of that form, be it good or bad: then
+ * *call is as it was. */
+struct task_names {
+    char task[256];
+    char queue[256];
+    char id[UUID_SIZE];
+};
+bool task_call_from_plain(struct task_call *call, struct task_names *names, struct slice line);
+
+/* Fills o, which is zero or was used before, with the encoded message, ready for send_all. */
 int task_call_encode(const struct task_call *call, struct uuid_source *ids, int64_t now_ms,
                      struct outgoing *o, struct err *e);
 

@@ -54,6 +54,31 @@ static void strings_are_ascii(void **state)
     buf_release(&out);
 }
 
+/* Every length and place, in memory that ends where the text does. */
+static void plain_runs_end_at_the_first_other_byte(void **state)
+{
+    static const unsigned char others[] = {'"', '\\', 0x7f, 0x80, 0xff, 0x1f, '\n', 0};
+
+    (void)state;
+    for (size_t n = 1; n <= 70; n++) {
+        char *text = malloc(n);
+
+        assert_non_null(text);
+        memset(text, '~', n);
+        text[n / 2] = ' ';
+        assert_int_equal(json_text_run(text, n), n);
+        for (size_t at = 0; at < n; at++) {
+            text[at] = (char)others[(n + at) % sizeof(others)];
+            text[n - 1] = at + 1 < n ? '"' : text[n - 1];
+            assert_int_equal(json_text_run(text, n), at);
+            text[at] = '!';
+            text[n - 1] = '~';
+        }
+        free(text);
+    }
+    assert_int_equal(json_text_run("", 0), 0);
+}
+
 /* Overlong forms, surrogates, cut sequences, beyond U+10FFFF. */
 static void what_is_not_utf8_is_refused(void **state)
 {
@@ -165,6 +190,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(reals_are_pythons),
         cmocka_unit_test(strings_are_ascii),
+        cmocka_unit_test(plain_runs_end_at_the_first_other_byte),
         cmocka_unit_test(what_is_not_utf8_is_refused),
         cmocka_unit_test(values_are_written_in_order),
         cmocka_unit_test(depth_is_bounded),

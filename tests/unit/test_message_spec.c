@@ -83,6 +83,80 @@ static void arguments_read_as_in_python(void **state)
     }
 }
 
+/* What the text alone is enough for must read as the value does. */
+static bool reads_alike(const char *text)
+{
+    struct buf made = BUF_INIT, want = BUF_INIT;
+    json_t *value = json_loads(text, 0, NULL);
+    bool sure;
+
+    assert_non_null(value);
+    if (*text == '[') {
+        sure = message_args_repr_text(&made, slice_of(text));
+        message_args_repr(&want, value);
+    } else {
+        sure = message_kwargs_repr_text(&made, slice_of(text));
+        message_kwargs_repr(&want, value);
+    }
+    if (sure)
+        assert_string_equal(buf_str(&made), buf_str(&want));
+    json_decref(value);
+    buf_release(&made);
+    buf_release(&want);
+    return sure;
+}
+
+static void arguments_read_the_same_from_text(void **state)
+{
+    static const char *const sure[] = {
+        "[]",
+        "{}",
+        "[ ]",
+        "[2]",
+        "[ 2 , 3]",
+        "[true,false,null,1.0,-7,0.5,-0.0,10.25]",
+        "[\"it's\",\"''\",\"\"]",
+        "[{\"y\":3,\"z\":[]},[],[1]]",
+        "[[[[1,2]]],{\"a\":{\"b\":[]}}]",
+        "{\"a\": {\"b\": {\"c\": {\"d\": 1}}}, \"it's\": [1,[2,[3,[4]]]]}",
+        "[0.123, 999999999.25]",
+        "[0.001, 123456789012.25]"};
+    static const char *const unsure[] = {"[-0]",
+                                         "[1.50]",
+                                         "[0.00001]",
+                                         "[0.1234567890123456]",
+                                         "[\"\\n\"]",
+                                         "{\"a\":1,\"a\":2}",
+                                         "[{\"b\":0,\"b\":1}]"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(sure) / sizeof(sure[0]); i++)
+        assert_true(reads_alike(sure[i]));
+    for (size_t i = 0; i < sizeof(unsure) / sizeof(unsure[0]); i++)
+        assert_false(reads_alike(unsure[i]));
+}
+
+/* Around the cut: texts whose repr is as long as may be, a little less and a little more. */
+static void arguments_are_cut_the_same_from_text(void **state)
+{
+    static const char *const forms[][2] = {
+        {"[\"", "\"]"},        {"[\"", "\", 1, 2]"},   {"[[\"", "\", 7], [8]]"},
+        {"{\"k\": \"", "\"}"}, {"{\"", "\": [1, 2]}"}, {"[{\"", "\": 1}, 2]"},
+    };
+    char words[1101], text[1200];
+
+    (void)state;
+    memset(words, 'x', sizeof(words));
+    for (size_t i = 9; i < sizeof(words); i += 10)
+        words[i] = i % 20 == 9 ? ' ' : '\'';
+    for (size_t i = 0; i < sizeof(forms) / sizeof(forms[0]); i++) {
+        for (int n = 900; n <= 1100; n++) {
+            snprintf(text, sizeof(text), "%s%.*s%s", forms[i][0], n, words, forms[i][1]);
+            assert_true(reads_alike(text));
+        }
+    }
+}
+
 /* Cut where Celery cuts, brackets closed. */
 static void long_arguments_are_cut(void **state)
 {
@@ -222,6 +296,8 @@ int main(void)
         cmocka_unit_test(arguments_over_the_limit_are_refused),
         cmocka_unit_test(arguments_read_as_in_python),
         cmocka_unit_test(long_arguments_are_cut),
+        cmocka_unit_test(arguments_read_the_same_from_text),
+        cmocka_unit_test(arguments_are_cut_the_same_from_text),
         cmocka_unit_test(a_signature_becomes_a_spec),
         cmocka_unit_test(options_of_a_signature),
         cmocka_unit_test(bad_signatures_name_the_member),

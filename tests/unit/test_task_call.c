@@ -91,10 +91,10 @@ static void encodes_every_member(void **state)
 
     (void)state;
     assert_string_equal(o.id, "i-1");
-    assert_string_equal(o.queue, "q");
+    assert_true(slice_is(outgoing_queue(&o), "q"));
     assert_int_equal(o.priority, 4);
     assert_int_equal(o.not_before_ms, NOW_MS + 1500);
-    CHECK_OK(message_parse(&m, slice_make(o.envelope, o.envelope_len), &e));
+    CHECK_OK(message_parse(&m, outgoing_envelope(&o), &e));
     CHECK_OK(message_open_body(&m, &e));
     assert_string_equal(m.task, "t");
     assert_string_equal(m.id, "i-1");
@@ -113,6 +113,132 @@ static void encodes_every_member(void **state)
     outgoing_release(&o);
 }
 
+static struct outgoing encoded_plain(const struct task_call *begin, const char *text)
+{
+    struct uuid_source ids = UUID_SOURCE_INIT;
+    struct outgoing o = {.id = ""};
+    struct task_call call = *begin;
+    struct task_names names;
+
+    assert_true(task_call_from_plain(&call, &names, slice_of(text)));
+    CHECK_OK(task_call_encode(&call, &ids, NOW_MS, &o, &e));
+    return o;
+}
+
+/* But for white space in the arguments a plain line makes the message that its value makes. */
+static void a_plain_line_is_the_same_task(void **state)
+{
+    static const char *const lines[] = {
+        "{\"task\": \"t\", \"id\": \"i\"}",
+        " {\"id\":\"i\",\"task\":\"a.b c\",\"queue\":\"q\"} ",
+        "{\"task\": \"t\", \"id\": \"i\", \"args\": [1, \"x y\", [null, true]], \"kwargs\": "
+        "{\"k\": 0.5}}",
+        "{\"task\": \"t\", \"id\": \"i\", \"args\": [], \"kwargs\": {}}",
+        "{\"task\": \"t\", \"id\": \"i\", \"args\": [\"\\u00e9\\n\", \"a\\\"b\", \"it's\"]}",
+    };
+    const struct task_call begin = {.origin = "gen1@here"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
+        struct outgoing a = encoded(lines[i]), b = encoded_plain(&begin, lines[i]);
+        struct message x, y;
+
+        CHECK_OK(message_parse(&x, outgoing_envelope(&a), &e));
+        CHECK_OK(message_parse(&y, outgoing_envelope(&b), &e));
+        json_object_del(x.headers, "origin");
+        json_object_del(y.headers, "origin");
+        json_object_del(x.properties, "delivery_tag");
+        json_object_del(y.properties, "delivery_tag");
+        assert_true(json_equal(x.envelope, y.envelope));
+        assert_true(slice_eq(outgoing_queue(&a), outgoing_queue(&b)));
+        message_release(&x);
+        message_release(&y);
+        outgoing_release(&a);
+        outgoing_release(&b);
+    }
+}
+
+static void other_lines_are_left_to_the_full_reader(void **state)
+{
+    static const char *const lines[] = {
+        "",
+        "7",
+        "[]",
+        "{}",
+        "{\"task\": \"t\"",
+        "{\"task\": \"t\"} x",
+        "{\"task\": \"t\",}",
+        "{\"task\": \"\"}",
+        "{\"task\": null}",
+        "{\"task\": \"t\", \"task\": \"u\"}",
+        "{\"task\": \"t\\n\"}",
+        "{\"task\": \"t\x7f\"}",
+        "{\"task\": \"caf\xc3\xa9\"}",
+        "{\"args\": []}",
+        "{\"task\": \"t\", \"args\": {}}",
+        "{\"task\": \"t\", \"args\": [], \"args\": [1]}",
+        "{\"task\": \"t\", \"args\": [\"\xc3\xa9\"]}",
+        "{\"task\": \"t\", \"args\": [1e3]}",
+        "{\"task\": \"t\", \"args\": [01]}",
+        "{\"task\": \"t\", \"args\": null}",
+        "{\"task\": \"t\", \"kwargs\": []}",
+        "{\"task\": \"t\", \"id\": \"0123456789012345678901234567890123456\"}",
+        "{\"task\": \"t\", \"countdown\": 1}",
+        "{\"task\": \"t\", \"task_id\": \"i\"}",
+        "{\"task\": \"t\", \"priority\": 3}",
+    };
+    struct task_call call = {.priority = 5};
+    struct task_names names;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
+        assert_false(task_call_from_plain(&call, &names, slice_of(lines[i])));
+        assert_null(call.task);
+        assert_null(call.args_text.ptr);
+    }
+    assert_int_equal(call.priority, 5);
+}
+
+static void a_program_gives_arguments_of_any_form(void **state)
+{
+    static const char *const args[] = {"[1, 2]", " [ 1,2 ] ", "[1, 2e0]", "[1, \"\xc3\xa9\"]"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(args) / sizeof(args[0]); i++) {
+        struct celeriac_task_options how = CELERIAC_TASK_OPTIONS_INIT;
+        struct uuid_source ids = UUID_SOURCE_INIT;
+        struct outgoing o = {.id = ""};
+        struct task_call call;
+        struct message m;
+
+        how.args_json = args[i];
+        how.kwargs_json = "{\"k\": 1}";
+        CHECK_OK(task_call_from_options(&call, "t", &how, &e));
+        CHECK_OK(task_call_encode(&call, &ids, NOW_MS, &o, &e));
+        CHECK_OK(message_parse(&m, outgoing_envelope(&o), &e));
+        CHECK_OK(message_open_body(&m, &e));
+        assert_int_equal(json_array_size(m.args), 2);
+        assert_int_equal(json_integer_value(json_object_get(m.kwargs, "k")), 1);
+        message_release(&m);
+        outgoing_release(&o);
+        task_call_release(&call);
+    }
+}
+
+static void a_program_gives_arguments_of_the_wrong_form(void **state)
+{
+    struct celeriac_task_options how = CELERIAC_TASK_OPTIONS_INIT;
+    struct task_call call;
+
+    (void)state;
+    how.args_json = "{}";
+    CHECK_ERR(task_call_from_options(&call, "t", &how, &e), ERR_USAGE, "must be an array");
+    task_call_release(&call);
+    how.args_json = "[1";
+    CHECK_ERR(task_call_from_options(&call, "t", &how, &e), ERR_USAGE, "args is no valid JSON");
+    task_call_release(&call);
+}
+
 static void a_dedup_key_travels_as_a_header(void **state)
 {
     struct outgoing o = encoded("{\"task\": \"t\", \"dedup\": \"order 7\", \"window\": 1.5,"
@@ -120,14 +246,14 @@ static void a_dedup_key_travels_as_a_header(void **state)
     struct message m;
 
     (void)state;
-    CHECK_OK(message_parse(&m, slice_make(o.envelope, o.envelope_len), &e));
+    CHECK_OK(message_parse(&m, outgoing_envelope(&o), &e));
     assert_true(slice_is(m.dedup_key, "order 7"));
     assert_int_equal(m.dedup_window_ms, 1500);
     assert_int_equal(json_integer_value(json_object_get(m.headers, "x")), 5);
     message_release(&m);
     outgoing_release(&o);
     o = encoded("{\"task\": \"t\", \"dedup\": \"order 7\"}");
-    CHECK_OK(message_parse(&m, slice_make(o.envelope, o.envelope_len), &e));
+    CHECK_OK(message_parse(&m, outgoing_envelope(&o), &e));
     assert_int_equal(m.dedup_window_ms, 3600000);
     message_release(&m);
     outgoing_release(&o);
@@ -146,7 +272,7 @@ static void a_program_gives_a_key_in_its_options(void **state)
     how.dedup_window_s = 60;
     CHECK_OK(task_call_from_options(&call, "t", &how, &e));
     CHECK_OK(task_call_encode(&call, &ids, NOW_MS, &o, &e));
-    CHECK_OK(message_parse(&m, slice_make(o.envelope, o.envelope_len), &e));
+    CHECK_OK(message_parse(&m, outgoing_envelope(&o), &e));
     assert_true(slice_is(m.dedup_key, "order 7"));
     assert_int_equal(m.dedup_window_ms, 60000);
     message_release(&m);
@@ -186,9 +312,9 @@ static void fills_in_what_is_not_said(void **state)
 
     (void)state;
     assert_int_equal(strlen(o.id), 36);
-    assert_string_equal(o.queue, "celery");
+    assert_true(slice_is(outgoing_queue(&o), "celery"));
     assert_int_equal(o.not_before_ms, 0);
-    CHECK_OK(message_parse(&m, slice_make(o.envelope, o.envelope_len), &e));
+    CHECK_OK(message_parse(&m, outgoing_envelope(&o), &e));
     assert_string_equal(m.id, o.id);
     assert_string_equal(m.root_id, o.id);
     assert_int_equal(m.expires_ms, 0);
@@ -204,7 +330,7 @@ static void takes_times_as_text(void **state)
 
     (void)state;
     assert_int_equal(o.not_before_ms, 1795219200000);
-    CHECK_OK(message_parse(&m, slice_make(o.envelope, o.envelope_len), &e));
+    CHECK_OK(message_parse(&m, outgoing_envelope(&o), &e));
     assert_int_equal(m.expires_ms, 1795219200000 + 86400000);
     message_release(&m);
     outgoing_release(&o);
@@ -240,6 +366,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(names_what_is_wrong),
         cmocka_unit_test(encodes_every_member),
+        cmocka_unit_test(a_plain_line_is_the_same_task),
+        cmocka_unit_test(other_lines_are_left_to_the_full_reader),
+        cmocka_unit_test(a_program_gives_arguments_of_any_form),
+        cmocka_unit_test(a_program_gives_arguments_of_the_wrong_form),
         cmocka_unit_test(a_dedup_key_travels_as_a_header),
         cmocka_unit_test(a_program_gives_a_key_in_its_options),
         cmocka_unit_test(a_program_gives_a_wrong_key),
