@@ -33,6 +33,22 @@ void frame_link_release(struct frame_link *link)
     frame_link_init(link, -1);
 }
 
+/* Drops the frame that was handed out last; its payload was borrowed until now. */
+static void drop_taken(struct frame_link *link)
+{
+    buf_consume(&link->in, link->taken_len);
+    link->taken_len = 0;
+}
+
+void frame_link_shrink(struct frame_link *link, size_t keep)
+{
+    drop_taken(link);
+    if (link->in.len == 0 && link->in.cap > keep)
+        buf_release(&link->in);
+    if (link->out.len == 0 && link->out.cap > keep)
+        buf_release(&link->out);
+}
+
 size_t frame_begin(struct frame_link *link, uint16_t type, uint16_t flags, uint64_t id)
 {
     struct header h = {0, type, flags, id};
@@ -105,23 +121,19 @@ static void keep_passed_fd(struct frame_link *link, struct msghdr *msg)
     memcpy(&link->passed_fd, CMSG_DATA(c), sizeof(int));
 }
 
-/* Drops the frame that was handed out last; its payload was borrowed until now. */
-static void drop_taken(struct frame_link *link)
-{
-    buf_consume(&link->in, link->taken_len);
-    link->taken_len = 0;
-}
-
-/* Room for the rest of the frame that is arriving, so that a large one is read in few calls. */
+/* Room for the rest of the frame that is arriving, so that a large one is read in few calls. What
+ * has come of a small one leaves a little less, or the buffer would double for it. */
 static size_t wanted(const struct frame_link *link)
 {
     struct header h;
     size_t whole;
 
     if (link->in.len < sizeof(h))
-        return READ_SIZE;
+        return READ_SIZE - link->in.len;
     memcpy(&h, link->in.mem + link->in.start, sizeof(h));
     whole = sizeof(h) + (h.len <= FRAME_MAX ? h.len : 0);
+    if (whole <= READ_SIZE / 2 && link->in.len < READ_SIZE / 2)
+        return READ_SIZE - link->in.len;
     return whole > link->in.len + READ_SIZE ? whole - link->in.len : READ_SIZE;
 }
 

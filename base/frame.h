@@ -66,6 +66,11 @@ enum frame_status frame_take(struct frame_link *link, struct frame *out, struct 
  * ERR_AGAIN when the socket is full, and nothing was sent. */
 int frame_send_fd(struct frame_link *link, uint16_t type, uint64_t id, int fd, struct err *e);
 
+/* Gives buffers of more than `keep` bytes back that hold nothing; ends what was borrowed of a
+ * frame.
+ */
+void frame_link_shrink(struct frame_link *link, size_t keep);
+
 static inline bool frame_pending(const struct frame_link *link)
 {
     return link->out.len > 0;

@@ -69,6 +69,8 @@ struct dispatcher {
     bool down_logged;     /* the present outage was said once */
     bool deliveries_left; /* the last poll filled its array */
     int64_t started_ms;
+    int64_t trim_at_ms;  /* not before: memory is given back */
+    uint64_t trimmed_at; /* number of the last job then */
     int64_t renew_at_ms;
     int64_t mean_us; /* moving average over all tasks */
     int exit_status; /* -1: go on */
@@ -96,6 +98,7 @@ void lend_open_seat(struct dispatcher *d, int slot, int fd);
 void lend_jobs(struct dispatcher *d);
 void lend_flush(struct dispatcher *d);
 int lend_wanted(const struct dispatcher *d); /* how many more deliveries the runners can use */
+void lend_shrink(struct dispatcher *d);      /* what the channels needed for many jobs */
 void lend_watch(struct dispatcher *d);
 int64_t lend_next_ms(const struct dispatcher *d);
 void lend_lost_runner(struct dispatcher *d, int slot, const struct channel_gone *gone);

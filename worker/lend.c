@@ -9,6 +9,7 @@
 
 /* A job still out after this long is watched by the supervisor if it has a limit. */
 #define WATCH_AFTER_MS 100
+#define IDLE_BUFFER    4096
 
 /* ---- seats ---- */
 
@@ -315,6 +316,12 @@ void lend_flush(struct dispatcher *d)
 {
     for (int i = 0; i < d->config->concurrency; i++)
         flush_seat(d, &d->seats[i]);
+}
+
+void lend_shrink(struct dispatcher *d)
+{
+    for (int i = 0; i < d->config->concurrency; i++)
+        frame_link_shrink(&d->seats[i].jobs, IDLE_BUFFER);
 }
 
 int lend_running(const struct dispatcher *d)

@@ -237,21 +237,13 @@ out:
     return ok;
 }
 
-/* Memory that one large job needed is given back before the runner waits. */
-static void shrink(struct runner *r)
-{
-    if (r->jobs.in.len == 0 && r->jobs.in.cap > IDLE_BUFFER)
-        buf_release(&r->jobs.in);
-    if (r->jobs.out.len == 0 && r->jobs.out.cap > IDLE_BUFFER)
-        buf_release(&r->jobs.out);
-}
-
 static bool wait_for_input(struct runner *r, struct err *e)
 {
     if (!flush(r, e))
         return false;
     title_idle(r);
-    shrink(r);
+    /* Memory that one large job needed. */
+    frame_link_shrink(&r->jobs, IDLE_BUFFER);
     return frame_fill(&r->jobs, e) == FRAME_OK;
 }
 

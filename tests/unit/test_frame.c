@@ -58,6 +58,38 @@ static void frames_arrive_in_order(void **state)
     close_pair(&p);
 }
 
+/* As many small frames as the socket takes, read in pieces that end anywhere: the buffer does not
+ * grow past one reading, and goes back when it is empty. */
+static void small_frames_need_one_small_buffer(void **state)
+{
+    char payload[1500] = "x";
+    struct pair p;
+    struct frame f;
+    int sent = 0, taken = 0;
+
+    (void)state;
+    open_pair(&p, 3);
+    for (int round = 0; round < 50; round++) {
+        while (frame_flush(&p.a, &p.e) == FRAME_OK && sent - taken < 200)
+            frame_put(&p.a, 1, 0, (uint64_t)++sent, slice_make(payload, sizeof(payload)));
+        assert_int_equal(frame_fill(&p.b, &p.e), FRAME_OK);
+        while (frame_take(&p.b, &f, &p.e) == FRAME_OK)
+            assert_true(f.id == (uint64_t)++taken && f.payload.len == sizeof(payload));
+        assert_in_range(p.b.in.cap, 1, 64 * 1024);
+    }
+    while (taken < sent) {
+        frame_flush(&p.a, &p.e);
+        frame_fill(&p.b, &p.e);
+        while (frame_take(&p.b, &f, &p.e) == FRAME_OK)
+            taken++;
+    }
+    frame_link_shrink(&p.b, 64 * 1024);
+    assert_non_null(p.b.in.mem);
+    frame_link_shrink(&p.b, 4096);
+    assert_null(p.b.in.mem);
+    close_pair(&p);
+}
+
 /* Whatever the pieces in which bytes arrive, frames come out whole. */
 static void bytes_one_by_one(void **state)
 {
@@ -198,6 +230,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(frames_arrive_in_order),
+        cmocka_unit_test(small_frames_need_one_small_buffer),
         cmocka_unit_test(bytes_one_by_one),
         cmocka_unit_test(a_large_frame_takes_turns),
         cmocka_unit_test(the_peers_death_is_end_of_file),
