@@ -52,6 +52,7 @@ static void put_ours(struct writer *w, const struct result_doc *doc)
         put_number(w, ", \"pid\": ", doc->pid);
     if (t) {
         put_number(w, ", \"queued_us\": ", t->queued_us);
+        put_number(w, ", \"fetched_us\": ", t->fetched_us);
         put_number(w, ", \"dispatched_us\": ", t->dispatched_us);
         put_number(w, ", \"run_us\": ", t->run_us);
         put_number(w, ", \"user_us\": ", t->user_us);

@@ -25,7 +25,8 @@
 /* Times of one job, in microseconds; negative: not known. */
 struct result_times {
     int64_t queued_us;     /* published -> delivered to the dispatcher */
-    int64_t dispatched_us; /* delivered -> picked up by a runner */
+    int64_t fetched_us;    /* delivered -> written to a runner */
+    int64_t dispatched_us; /* written -> picked up by the runner */
     int64_t run_us;        /* wall time in user code */
     int64_t user_us;       /* CPU, only for jobs of tasks that are not known to be short */
     int64_t system_us;
@@ -35,7 +36,7 @@ struct result_times {
 };
 #define RESULT_TIMES_INIT                                                                          \
     {                                                                                              \
-        -1, -1, -1, -1, -1, -1, -1, -1                                                             \
+        -1, -1, -1, -1, -1, -1, -1, -1, -1                                                         \
     }
 
 struct result_doc {

@@ -87,6 +87,37 @@ static int print_workers(const struct command_context *ctx, const json_t *worker
     return cli_print_table(ctx, &t);
 }
 
+static void add_wait(struct table *t, const json_t *stages, const char *name)
+{
+    const json_t *us = json_object_get(stages, name);
+
+    if (us)
+        table_cellf(t, "%.3f", (double)json_integer_value(us) / 1000);
+    else
+        table_cell(t, "-");
+}
+
+/* Where the time of the last jobs went. */
+static int print_stages(const struct command_context *ctx, const json_t *workers)
+{
+    static const char *const titles[] = {"NODE",    ">QUEUED ms",   ">FETCHED ms", ">DISPATCHED ms",
+                                         ">RUN ms", ">RECORDED ms", NULL};
+    static const char *const names[] = {"queued_us", "fetched_us", "dispatched_us", "run_us",
+                                        "recorded_us"};
+    struct table t;
+    json_t *worker;
+    size_t i;
+
+    table_init(&t, titles);
+    json_array_foreach(workers, i, worker)
+    {
+        table_cell(&t, cli_member(worker, "node"));
+        for (size_t k = 0; k < sizeof(names) / sizeof(names[0]); k++)
+            add_wait(&t, json_object_get(worker, "stages"), names[k]);
+    }
+    return cli_print_table(ctx, &t);
+}
+
 static int print_status(const struct command_context *ctx, const struct session *s, json_t *totals,
                         json_t *queues, json_t *workers)
 {
@@ -102,7 +133,12 @@ static int print_status(const struct command_context *ctx, const struct session 
     if (status == EXITCODE_OK)
         status = queues_print(ctx, queues);
     putchar('\n');
-    return status == EXITCODE_OK ? print_workers(ctx, workers) : status;
+    if (status == EXITCODE_OK)
+        status = print_workers(ctx, workers);
+    if (json_array_size(workers) == 0)
+        return status;
+    putchar('\n');
+    return status == EXITCODE_OK ? print_stages(ctx, workers) : status;
 }
 
 static int run(struct command_context *ctx, const struct opt_values *v, int argc, char **argv)
@@ -135,12 +171,16 @@ static int run(struct command_context *ctx, const struct opt_values *v, int argc
 const struct command command_status = {
     .name = "status",
     .summary = "Show the totals of a broker, its queues and its workers.",
-    .details = "Totals are counted by the broker in the step that changes a job: published = "
-               "succeeded + failed + dead + waiting + delayed + leased at every instant, and a job "
-               "that was recorded twice would show.\n"
-               "A worker says every two seconds that it is there, and is forgotten after ten when "
-               "it does not. RUNNERS are those that are up, of all; a failed slot is one whose "
-               "process died ten times before it was ready, and is not started again.",
+    .details =
+        "Totals are counted by the broker in the step that changes a job: published = "
+        "succeeded + failed + dead + waiting + delayed + leased at every instant, and a job "
+        "that was recorded twice would show.\n"
+        "A worker says every two seconds that it is there, and is forgotten after twelve when "
+        "it does not. RUNNERS are those that are up, of all; a failed slot is one whose "
+        "process died ten times before it was ready, and is not started again.\n"
+        "The last table is where the time of its last jobs went, a moving mean: waiting in "
+        "the queue, in the dispatcher, on the way to the runner, in the task, and on the "
+        "way to the record.",
     .opts = {cli_broker_rows, NULL},
     .run = run,
 };

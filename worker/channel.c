@@ -58,6 +58,7 @@ void channel_put_run(struct frame_link *link, uint64_t job, const struct channel
     size_t mark = frame_begin(link, CHANNEL_RUN, 0, job);
 
     buf_add(&link->out, &run->delivered_us, sizeof(run->delivered_us));
+    buf_add(&link->out, &run->lent_us, sizeof(run->lent_us));
     buf_add(&link->out, &run->fence, sizeof(run->fence));
     buf_add(&link->out, &run->attempt, sizeof(run->attempt));
     buf_add(&link->out, &run->soft_limit_s, sizeof(run->soft_limit_s));
@@ -74,6 +75,7 @@ int channel_get_run(struct slice payload, struct channel_run *out, struct err *e
     struct reader r = {payload, false};
 
     get(&r, &out->delivered_us, sizeof(out->delivered_us));
+    get(&r, &out->lent_us, sizeof(out->lent_us));
     get(&r, &out->fence, sizeof(out->fence));
     get(&r, &out->attempt, sizeof(out->attempt));
     get(&r, &out->soft_limit_s, sizeof(out->soft_limit_s));
@@ -118,6 +120,8 @@ void channel_put_verdict(struct frame_link *link, uint64_t job, const struct cha
 
     buf_add(&link->out, &outcome, sizeof(outcome));
     buf_add(&link->out, &v->run_us, sizeof(v->run_us));
+    buf_add(&link->out, &v->queued_us, sizeof(v->queued_us));
+    buf_add(&link->out, &v->dispatched_us, sizeof(v->dispatched_us));
     buf_add(&link->out, &v->max_rss_kib, sizeof(v->max_rss_kib));
     buf_add(&link->out, &v->result_expires_ms, sizeof(v->result_expires_ms));
     buf_add(&link->out, &v->followups_len, sizeof(v->followups_len));
@@ -134,6 +138,8 @@ int channel_get_verdict(struct slice payload, struct channel_verdict *out, struc
 
     get(&r, &outcome, sizeof(outcome));
     get(&r, &out->run_us, sizeof(out->run_us));
+    get(&r, &out->queued_us, sizeof(out->queued_us));
+    get(&r, &out->dispatched_us, sizeof(out->dispatched_us));
     get(&r, &out->max_rss_kib, sizeof(out->max_rss_kib));
     get(&r, &out->result_expires_ms, sizeof(out->result_expires_ms));
     get(&r, &out->followups_len, sizeof(out->followups_len));

@@ -49,6 +49,7 @@ enum channel_type {
 /* A job on its way to a runner. */
 struct channel_run {
     int64_t delivered_us; /* wall clock when the dispatcher got it */
+    int64_t lent_us;      /* and when it was written here */
     uint64_t fence;
     int64_t attempt;     /* lost workers so far + 1 */
     double soft_limit_s; /* effective limits, 0: none */
@@ -84,6 +85,8 @@ struct channel_followup {
 struct channel_verdict {
     enum channel_outcome outcome;
     int64_t run_us;            /* wall time of the run, for the depth of lending */
+    int64_t queued_us;         /* published until delivered, negative: not known */
+    int64_t dispatched_us;     /* lent until picked up, likewise */
     int64_t max_rss_kib;       /* the runner's high-water mark, for --max-memory-per-child */
     int64_t result_expires_ms; /* as in struct broker_finish */
     struct slice result;       /* result document, {NULL,0}: store none */

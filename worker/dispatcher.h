@@ -26,6 +26,7 @@
 #include "worker/outbox.h"
 #include "worker/presence.h"
 #include "worker/seat.h"
+#include "worker/stages.h"
 #include "worker/taskrows.h"
 #include "worker/worker.h"
 
@@ -63,6 +64,7 @@ struct dispatcher {
     struct inflight jobs;
     struct outbox outbox;
     struct presence presence;
+    struct stages stages;
     enum dispatcher_stop stop;
     bool broker_up;
     bool was_up;          /* at least once: later failures are retried for ever */

@@ -43,6 +43,7 @@ struct settlement {
     struct channel_verdict verdict; /* slices point into text */
     struct buf text; /* owned copy of the verdict's bytes, of a result or of a new envelope */
     int64_t not_before_ms;
+    int64_t verdict_us; /* wall: when it came; 0: no runner gave one */
     bool front;
     bool submitted;
     unsigned tries;

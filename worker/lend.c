@@ -2,6 +2,7 @@
 #include "worker/dispatcher.h"
 
 #include "base/fault.h"
+#include "base/isotime.h"
 
 #include <event2/event.h>
 #include <string.h>
@@ -106,7 +107,10 @@ static void on_verdict(struct dispatcher *d, struct seat *s, struct job *job, co
     if (!job->key.first_id) { /* what did not run says nothing of how long it takes */
         policy_ran(job->options, v.run_us);
         d->mean_us = policy_mean_us(d->mean_us, v.run_us);
+        stages_add(&d->stages, STAGE_RUN, v.run_us);
     }
+    stages_add(&d->stages, STAGE_QUEUED, v.queued_us);
+    stages_add(&d->stages, STAGE_DISPATCHED, v.dispatched_us);
     if (used_up(d, s, &v))
         s->retiring = true;
     settle_verdict(d, job, &s->lent, &v);
@@ -249,6 +253,7 @@ static void ack_early(struct dispatcher *d, struct job *job)
 static void lend(struct dispatcher *d, struct seat *s, struct job *job)
 {
     struct channel_run run = {.delivered_us = job->delivered_us,
+                              .lent_us = isotime_now_us(),
                               .fence = job->fence,
                               .attempt = job->lost + 1,
                               .soft_limit_s = job->soft_limit_s,
@@ -260,6 +265,7 @@ static void lend(struct dispatcher *d, struct seat *s, struct job *job)
 
     if (job->options->ack_early && !job->key.text)
         ack_early(d, job);
+    stages_add(&d->stages, STAGE_FETCHED, run.lent_us - run.delivered_us);
     if (s->lent_len == 0)
         s->head_since_ms = clock_mono_ms(d->clock);
     channel_put_run(&s->jobs, job->number, &run);

@@ -82,10 +82,11 @@ static int64_t jobs_done(const struct dispatcher *d)
 char *presence_text(const struct dispatcher *d)
 {
     json_t *root = json_pack(
-        "{s:s,s:i,s:i,s:o,s:i,s:I,s:s,s:I,s:o}", "node", d->config->node, "pid", d->presence.pid,
-        "concurrency", d->config->concurrency, "queues", queues(d), "running", lend_running(d),
-        "jobs", (json_int_t)jobs_done(d), "state", d->stop == DISPATCH_RUN ? "running" : "stopping",
-        "since_ms", (json_int_t)d->presence.since_ms, "runners", runners(d));
+        "{s:s,s:i,s:i,s:o,s:i,s:I,s:s,s:I,s:o,s:o}", "node", d->config->node, "pid",
+        d->presence.pid, "concurrency", d->config->concurrency, "queues", queues(d), "running",
+        lend_running(d), "jobs", (json_int_t)jobs_done(d), "state",
+        d->stop == DISPATCH_RUN ? "running" : "stopping", "since_ms",
+        (json_int_t)d->presence.since_ms, "runners", runners(d), "stages", stages_json(&d->stages));
     char *text = root ? json_dumps(root, JSON_COMPACT) : NULL;
 
     json_decref(root);

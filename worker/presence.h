@@ -9,7 +9,8 @@
  *
  *     {"node":"celery@host","pid":1,"concurrency":2,"queues":["celery"],"running":1,"jobs":9,
  *      "state":"running"|"stopping","since_ms":1795000000000,
- *      "runners":[{"slot":1,"state":"up"|"starting"|"down"|"failed","jobs":9}, ...]}
+ *      "runners":[{"slot":1,"state":"up"|"starting"|"down"|"failed","jobs":9}, ...],
+ *      "stages":{"queued_us":310,"fetched_us":12,...}}                          (stages.h)
  *
  * pid is the supervisor's, since_ms (wall clock) and jobs are the dispatcher's: a new dispatcher
  * counts from 0. Invariant: many changes in a row cost one announcement each PRESENCE_SOON_MS.

@@ -160,6 +160,12 @@ static void execute(struct runner *r, struct job *j)
     }
 }
 
+/* Clocks of two hosts differ, and are set; a wait is never negative. */
+static int64_t wait_us(int64_t from_us, int64_t to_us)
+{
+    return to_us > from_us ? to_us - from_us : 0;
+}
+
 static void count_waits(struct job *j)
 {
     int64_t now_us = isotime_now_us();
@@ -167,13 +173,9 @@ static void count_waits(struct job *j)
     j->times = (struct result_times)RESULT_TIMES_INIT;
     j->times.run_us = 0;
     if (j->message.sent_ms)
-        j->times.queued_us = j->run.delivered_us - j->message.sent_ms * 1000;
-    j->times.dispatched_us = now_us - j->run.delivered_us;
-    /* Clocks of two hosts differ; a wait is never negative. */
-    if (j->message.sent_ms && j->times.queued_us < 0)
-        j->times.queued_us = 0;
-    if (j->times.dispatched_us < 0)
-        j->times.dispatched_us = 0;
+        j->times.queued_us = wait_us(j->message.sent_ms * 1000, j->run.delivered_us);
+    j->times.fetched_us = wait_us(j->run.delivered_us, j->run.lent_us);
+    j->times.dispatched_us = wait_us(j->run.lent_us, now_us);
 }
 
 /* Verdicts that wait are written before a job that may take long (R8). */

@@ -103,6 +103,7 @@ void settle_verdict(struct dispatcher *d, struct job *job, struct job_list *from
             return;
         }
     }
+    job->settle.verdict_us = isotime_now_us();
     job->settle.outcome = table[v->outcome].outcome;
     job->settle.grave = BROKER_DEAD;
     job->settle.not_before_ms = 0;
@@ -490,6 +491,8 @@ void settle_answer(struct dispatcher *d, const struct broker_event *event)
         return;
     if (job->settle.kind == SETTLE_STORE && event->kind != BROKER_STORED)
         return; /* of the early acknowledgement: its result is still on the way */
+    if (job->settle.verdict_us)
+        stages_add(&d->stages, STAGE_RECORDED, isotime_now_us() - job->settle.verdict_us);
     if (event->kind == BROKER_REFUSED)
         log_debug(&d->log, "lease lost before the end", "id=%s", job->id ? job->id : "?");
     if (event->flags & BROKER_DUPLICATE && !job->key.first_id)

@@ -362,7 +362,9 @@ static struct making begin(struct verdict *v, struct call *call, const struct re
     v->followups_len = call->followups_len;
     buf_add(&v->followups, buf_slice(&call->followups).ptr, call->followups.len);
     v->followups.failed |= call->followups.failed;
-    v->out = (struct channel_verdict){.run_us = times ? times->run_us : 0};
+    v->out = (struct channel_verdict){.run_us = times ? times->run_us : 0,
+                                      .queued_us = times ? times->queued_us : -1,
+                                      .dispatched_us = times ? times->dispatched_us : -1};
     return (struct making){
         v, call, times, {call->message, call->env->ids, isotime_now_us() / 1000}};
 }

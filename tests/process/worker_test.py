@@ -169,13 +169,15 @@ class WorkerTest(unittest.TestCase):
         w = self.worker("-c", "2", "-n", "shown@here", "-Q", "celery,mail")
         wait_until(lambda: self.runner_states() == [["up", "up"]], "both runners in status")
         result(self.url, call(self.url, "math.add", 2, 3), wait_s=30)
-        wait_until(lambda: self.workers()[0]["jobs"] == 1, "the job in status")
+        stages = {"queued_us", "fetched_us", "dispatched_us", "run_us", "recorded_us"}
+        wait_until(lambda: self.workers()[0]["jobs"] == 1 and set(self.workers()[0]["stages"]) == stages, "the job in status")
         worker = self.workers()[0]
         self.assertEqual((worker["node"], worker["pid"], worker["concurrency"]), ("shown@here", w.process.pid, 2))
         self.assertEqual((worker["state"], worker["queues"], worker["running"]), ("running", ["celery", "mail"], 0))
         self.assertAlmostEqual(worker["since_ms"] / 1000, time.time(), delta=120)
         table = celeriac(self.url, "status", check=0).stdout
         self.assertRegex(table, rf"(?m)^shown@here +{w.process.pid} +2/2 +0 +1 +running$")
+        self.assertRegex(table, r"(?m)^shown@here( +\d+\.\d{3}){5}$")
         self.assertEqual(w.stop(), 0)
         self.assertEqual(self.workers(), [])
 

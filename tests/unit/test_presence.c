@@ -48,14 +48,14 @@ static const char *slot_state(const json_t *worker, size_t slot)
 }
 
 /* A dispatcher that has seats and a clock, and no broker. */
-struct stage {
+struct scene {
     struct clock_fake clock;
     struct worker_config config;
     struct seat seats[SLOTS];
     struct dispatcher d;
 };
 
-static void stage_init(struct stage *s)
+static void scene_init(struct scene *s)
 {
     memset(s, 0, sizeof(*s));
     clock_fake_init(&s->clock, 1795000000000);
@@ -70,7 +70,7 @@ static void stage_init(struct stage *s)
     presence_init(&s->d, 77);
 }
 
-static json_t *said(const struct stage *s)
+static json_t *said(const struct scene *s)
 {
     char *text = presence_text(&s->d);
     json_t *root = json_loads(text, 0, NULL);
@@ -82,11 +82,11 @@ static json_t *said(const struct stage *s)
 
 static void the_text_tells_every_slot(void **state)
 {
-    struct stage s;
+    struct scene s;
     json_t *worker;
 
     (void)state;
-    stage_init(&s);
+    scene_init(&s);
     s.seats[0].jobs.fd = 0;
     s.seats[0].ready = true;
     s.seats[0].jobs_done = 5;
@@ -94,6 +94,9 @@ static void the_text_tells_every_slot(void **state)
     s.seats[1].jobs.fd = 0;
     s.seats[2].failed = true;
     s.seats[2].jobs_done = 4;
+    stages_add(&s.d.stages, STAGE_RUN, 800);
+    stages_add(&s.d.stages, STAGE_RUN, 1600);
+    stages_add(&s.d.stages, STAGE_QUEUED, -1);
     worker = said(&s);
     assert_string_equal(text_of(worker, "node"), "celery@test");
     assert_int_equal(number_of(worker, "pid"), 77);
@@ -107,23 +110,25 @@ static void the_text_tells_every_slot(void **state)
     assert_string_equal(slot_state(worker, 2), "starting");
     assert_string_equal(slot_state(worker, 3), "failed");
     assert_string_equal(slot_state(worker, 4), "down");
+    assert_int_equal(number_of(json_object_get(worker, "stages"), "run_us"), 900);
+    assert_int_equal(json_object_size(json_object_get(worker, "stages")), 1);
     json_decref(worker);
 }
 
 static void a_worker_that_stops_says_so(void **state)
 {
-    struct stage s;
+    struct scene s;
     json_t *worker;
 
     (void)state;
-    stage_init(&s);
+    scene_init(&s);
     s.d.stop = DISPATCH_WARM;
     worker = said(&s);
     assert_string_equal(text_of(worker, "state"), "stopping");
     json_decref(worker);
 }
 
-static struct broker *memory_node(const struct stage *s)
+static struct broker *memory_node(const struct scene *s)
 {
     struct broker_config config = {.url = "memory:", .node = "w", .clock = &s->clock.base};
     struct err e = ERR_INIT;
@@ -135,11 +140,11 @@ static struct broker *memory_node(const struct stage *s)
 
 static void changes_are_said_soon_but_not_each(void **state)
 {
-    struct stage s;
+    struct scene s;
     int64_t start;
 
     (void)state;
-    stage_init(&s);
+    scene_init(&s);
     s.d.broker = memory_node(&s);
     assert_int_equal(presence_next_ms(&s.d), CLOCK_NEVER);
     s.d.broker_up = true;
@@ -157,7 +162,7 @@ static void changes_are_said_soon_but_not_each(void **state)
     broker_close(s.d.broker, true);
 }
 
-static bool says(struct stage *s, int64_t later_ms)
+static bool says(struct scene *s, int64_t later_ms)
 {
     clock_fake_advance(&s->clock, later_ms);
     presence_step(&s->d);
@@ -166,10 +171,10 @@ static bool says(struct stage *s, int64_t later_ms)
 
 static void what_is_not_new_is_said_half_as_often(void **state)
 {
-    struct stage s;
+    struct scene s;
 
     (void)state;
-    stage_init(&s);
+    scene_init(&s);
     s.d.broker = memory_node(&s);
     s.d.broker_up = true;
     assert_true(says(&s, 0));

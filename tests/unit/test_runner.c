@@ -129,6 +129,7 @@ static void writes_celerys_document(void **state)
     check_member(ours, "worker", "\"celery@test\"");
     assert_int_equal(json_integer_value(json_object_get(ours, "pid")), p.pid);
     assert_true(json_is_integer(json_object_get(ours, "queued_us")));
+    assert_true(json_is_integer(json_object_get(ours, "fetched_us")));
     assert_true(json_is_integer(json_object_get(ours, "dispatched_us")));
     assert_true(json_is_integer(json_object_get(ours, "run_us")));
     assert_true(json_integer_value(json_object_get(ours, "max_rss_kib")) > 0);
