@@ -1,6 +1,7 @@
 #include "client/bulk.h"
 
 #include "broker/json_text.h"
+#include "client/pipeline.h"
 #include "client/show.h"
 #include "client/task_call.h"
 
@@ -13,16 +14,6 @@
 
 #define READ_SIZE        65536
 #define PROGRESS_EACH_MS 200
-#define BATCH_BYTES_MAX  (8u * 1024 * 1024)
-#define PUMP_EACH        64 /* lines; the broker works on one batch while the next is encoded */
-
-struct batch {
-    struct outgoing v[SEND_BATCH];
-    uint64_t lines[SEND_BATCH]; /* line number of each message */
-    size_t len;
-    size_t bytes;
-    struct sending sending;
-};
 
 struct bulk {
     struct session *s;
@@ -35,15 +26,13 @@ struct bulk {
     size_t searched; /* bytes of input known to hold no line end */
     bool input_ended;
     uint64_t line_number;
-    struct batch batches[2]; /* one is filled while the other is on its way */
-    struct batch *filling;
-    struct batch *sent_off; /* NULL: none is on its way */
+    struct pipeline *pipeline;
     uint64_t sent;
     uint64_t bad;        /* lines that could not be understood */
     uint64_t failed;     /* messages that were not confirmed */
     int failed_status;   /* exit status of the first of them */
     int64_t progress_ms; /* when it was shown last */
-    bool broken;         /* the broker is away: no more reading */
+    bool told;           /* that the broker is away */
 };
 
 static void complain(struct bulk *b, uint64_t line, const struct err *e)
@@ -68,68 +57,29 @@ static void show_progress(struct bulk *b, bool at_once)
 }
 
 /* Prints the ids of the batch in order and complains about what was refused. Without an answer the
- * broker is away; e says why, and one line is enough for all of those. */
-static void settle(struct bulk *b, struct batch *batch, const struct err *e)
+ * broker is away; one line is enough for all of those. */
+static void settle(void *user, const struct pipeline_batch *batch, const struct err *why)
 {
+    struct bulk *b = user;
+
     for (size_t i = 0; i < batch->len; i++) {
-        struct outgoing *o = &batch->v[i];
+        const struct outgoing *o = &batch->v[i];
 
         if (o->state == OUTGOING_CONFIRMED) {
             show_id(b->ctx, o->id);
             b->sent++;
         } else if (o->state == OUTGOING_REFUSED) {
-            complain(b, batch->lines[i], &o->err);
+            complain(b, batch->numbers[i], &o->err);
             b->failed_status = b->failed++ ? b->failed_status : (int)exitcode_of(o->err.code);
         } else {
-            if (!b->broken)
-                complain(b, batch->lines[i], e);
-            b->failed_status = b->failed++ ? b->failed_status : (int)exitcode_of(e->code);
-            b->broken = true;
+            if (!b->told)
+                complain(b, batch->numbers[i], why);
+            b->failed_status = b->failed++ ? b->failed_status : (int)exitcode_of(why->code);
+            b->told = true;
         }
     }
-    batch->len = batch->bytes = 0;
-}
-
-/* Waits for the batch that is on its way. */
-static void await_batch(struct bulk *b)
-{
-    struct err e = ERR_INIT;
-
-    if (!b->sent_off)
-        return;
-    sending_end(&b->sent_off->sending, &e);
-    settle(b, b->sent_off, &e);
-    b->sent_off = NULL;
     fflush(stdout);
     show_progress(b, false);
-}
-
-/* The next batch is begun only when the one before it has ended: ids appear in the order of lines,
- * and a broker that is away gets no more. */
-static void send_off(struct bulk *b)
-{
-    struct batch *batch = b->filling;
-
-    await_batch(b);
-    if (batch->len == 0 || b->broken)
-        return;
-    sending_begin(&batch->sending, b->s, batch->v, batch->len);
-    sending_pump(&batch->sending);
-    b->sent_off = batch;
-    b->filling = batch == &b->batches[0] ? &b->batches[1] : &b->batches[0];
-}
-
-static void flush_batches(struct bulk *b)
-{
-    send_off(b);
-    await_batch(b);
-}
-
-/* What was read and encoded while the broker went away: not sent, and so not confirmed. */
-static void drop_unsent(struct bulk *b)
-{
-    b->failed += b->filling->len;
-    b->filling->len = 0;
 }
 
 /* Members that the line does not have. jansson's own function for it does not tell when memory ran
@@ -197,29 +147,22 @@ static bool is_blank(struct slice line)
 
 static void take_line(struct bulk *b, struct slice line)
 {
-    struct batch *batch = b->filling;
-    struct outgoing *o = &batch->v[batch->len];
     struct err e;
 
     b->line_number++;
     if (is_blank(line))
         return;
-    if (encode_line(b, line, o, &e) < 0) {
-        complain(b, b->line_number, &e);
-        b->bad++;
-    } else {
-        batch->lines[batch->len++] = b->line_number;
-        batch->bytes += o->envelope_len;
+    if (encode_line(b, line, pipeline_slot(b->pipeline), &e) == 0) {
+        pipeline_add(b->pipeline, b->line_number);
+        return;
     }
-    if (batch->len == SEND_BATCH || batch->bytes >= BATCH_BYTES_MAX)
-        send_off(b);
-    else if (b->sent_off && batch->len % PUMP_EACH == 0)
-        sending_pump(&b->sent_off->sending);
+    complain(b, b->line_number, &e);
+    b->bad++;
 }
 
 static void take_lines(struct bulk *b)
 {
-    while (!b->broken) {
+    while (!b->pipeline->broken) {
         struct slice text = buf_slice(&b->input);
         const char *end = memchr(text.ptr + b->searched, '\n', text.len - b->searched);
 
@@ -231,7 +174,7 @@ static void take_lines(struct bulk *b)
         take_line(b, slice_make(text.ptr, (size_t)(end - text.ptr)));
         buf_consume(&b->input, (size_t)(end - text.ptr) + 1);
     }
-    if (b->input_ended && b->input.len > 0 && !b->broken)
+    if (b->input_ended && b->input.len > 0 && !b->pipeline->broken)
         take_line(b, buf_slice(&b->input));
 }
 
@@ -277,7 +220,7 @@ static void summarise(struct bulk *b)
         fprintf(stderr, "celeriac: %llu sent, %llu bad lines, %llu not confirmed%s\n",
                 (unsigned long long)b->sent, (unsigned long long)b->bad,
                 (unsigned long long)b->failed,
-                b->broken ? "; the rest of the input was not read" : "");
+                b->pipeline->broken ? "; the rest of the input was not read" : "");
     }
 }
 
@@ -290,41 +233,35 @@ static void prepare_plain(struct bulk *b)
     b->plain.origin = b->s->origin;
 }
 
-static void bulk_free(struct bulk *b)
+static void bulk_release(struct bulk *b)
 {
-    for (size_t i = 0; i < SEND_BATCH; i++) {
-        outgoing_release(&b->batches[0].v[i]);
-        outgoing_release(&b->batches[1].v[i]);
-    }
+    pipeline_free(b->pipeline);
     task_call_release(&b->plain);
     json_decref(b->usual);
     buf_release(&b->input);
-    free(b);
 }
 
 int bulk_send(struct session *s, const struct command_context *ctx, json_t *defaults)
 {
-    struct bulk *b = calloc(1, sizeof(*b));
+    struct bulk bulk = {.s = s, .ctx = ctx, .defaults = defaults, .pipeline = pipeline_new(s)};
+    struct bulk *b = &bulk;
     struct err e = ERR_INIT;
     int status;
 
-    if (!b)
+    if (!b->pipeline)
         return command_nomem(ctx);
-    b->s = s;
-    b->ctx = ctx;
-    b->defaults = defaults;
-    b->filling = &b->batches[0];
+    pipeline_begin(b->pipeline, SEND_BATCH, PIPELINE_BYTES, settle, b);
     prepare_plain(b);
-    while (!b->input_ended && !b->broken && e.code == ERR_NONE) {
+    while (!b->input_ended && !b->pipeline->broken && e.code == ERR_NONE) {
         if (!input_is_ready())
-            flush_batches(b);
-        if (!b->broken && read_more(b, &e) == 0)
+            pipeline_flush(b->pipeline);
+        if (!b->pipeline->broken && read_more(b, &e) == 0)
             take_lines(b);
     }
-    flush_batches(b);
-    drop_unsent(b);
+    /* What was read and encoded while the broker went away: not sent, and so not confirmed. */
+    b->failed += pipeline_flush(b->pipeline);
     summarise(b);
     status = e.code == ERR_NONE ? bulk_status(b) : command_fail(ctx, &e);
-    bulk_free(b);
+    bulk_release(b);
     return status;
 }

@@ -5,9 +5,10 @@
  * a batch goes out when it is full or when the input has nothing ready, so that a slow producer is
  * served at once and a fast one in few steps. Ids appear in the order of the lines once the broker
  * confirmed them. A line of the plain form (task_call.h) is sent without building JSON values, any
- * other is read by jansson, whose word it is what is wrong with a line. While one batch is on its
- * way the next is read and encoded. Invariants: a bad line is reported with its number and stops
- * nothing; memory is bounded by two batches. Fork rule: as session.h.
+ * other is read by jansson, whose word it is what is wrong with a line. While some
+ * batches are on their way the next is read and encoded (pipeline.h). Invariants: a bad line is
+ * reported with its number and stops nothing; memory is bounded by three batches. Fork rule: as
+ * session.h.
  */
 #ifndef CLIENT_BULK_H
 #define CLIENT_BULK_H

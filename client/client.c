@@ -3,6 +3,7 @@
 
 #include "base/exitcode.h"
 #include "broker/result.h"
+#include "client/pipeline.h"
 #include "client/results.h"
 #include "client/send.h"
 #include "client/task_call.h"
@@ -14,6 +15,7 @@
 
 struct celeriac {
     struct session session;
+    struct pipeline *pipeline; /* NULL until many are sent */
 };
 
 /* The public codes are the exit codes: one table, in base/exitcode.c, serves both. */
@@ -77,6 +79,7 @@ void celeriac_close(struct celeriac *c)
     if (!c)
         return;
     session_close(&c->session);
+    pipeline_free(c->pipeline);
     free(c);
 }
 
@@ -108,36 +111,122 @@ int celeriac_send(struct celeriac *c, const char *task, const struct celeriac_ta
     return conclude(status, err, &e);
 }
 
-static void tell_ids(const struct outgoing *v, size_t n, char (*ids)[CELERIAC_ID_SIZE])
+/* Many tasks. */
+struct many {
+    struct celeriac *c;
+    const char *const *tasks;
+    const struct celeriac_task_options *const *options;
+    size_t n;
+    char (*ids)[CELERIAC_ID_SIZE];
+    size_t confirmed;
+    bool failed;
+    struct err why; /* of the first that is not confirmed */
+};
+
+static int prepare_nth(const struct many *m, size_t i, struct outgoing *o, struct err *e)
 {
-    for (size_t i = 0; ids && i < n; i++) {
-        if (v && v[i].state == OUTGOING_CONFIRMED)
-            memcpy(ids[i], v[i].id, sizeof(v[i].id));
-        else
-            ids[i][0] = '\0';
+    if (prepare(m->c, m->tasks[i], m->options ? m->options[i] : NULL, o, e) == 0)
+        return 0;
+    return err_wrap(e, "task %zu", i);
+}
+
+static void take_landed(void *user, const struct pipeline_batch *batch, const struct err *why)
+{
+    struct many *m = user;
+
+    (void)why;
+    for (size_t i = 0; i < batch->len; i++) {
+        const struct outgoing *o = &batch->v[i];
+
+        if (o->state != OUTGOING_CONFIRMED) {
+            if (!m->failed)
+                outgoing_explain(&m->c->session, o, &m->why);
+            m->failed = true;
+            continue;
+        }
+        m->confirmed++;
+        if (m->ids)
+            memcpy(m->ids[batch->numbers[i]], o->id, sizeof(o->id));
     }
+}
+
+/* Whether task i can be encoded; o: some place for that. */
+static int check_nth(const struct many *m, size_t i, struct outgoing *o, struct err *e)
+{
+    const struct celeriac_task_options *options = m->options ? m->options[i] : NULL;
+    struct task_call call;
+    int status = task_call_from_options(&call, m->tasks[i], options, e);
+
+    if (status == 0 && !task_call_is_plain(&call))
+        status =
+            task_call_encode(&call, &m->c->session.ids, clock_wall_ms(m->c->session.clock), o, e);
+    task_call_release(&call);
+    return status < 0 ? err_wrap(e, "task %zu", i) : 0;
+}
+
+/* All are checked before the first is sent: a mistake in one leaves nothing half done. */
+static int check_many(const struct many *m, struct err *e)
+{
+    int status = 0;
+
+    for (size_t i = 0; i < m->n && status == 0; i++)
+        status = check_nth(m, i, pipeline_slot(m->c->pipeline), e);
+    return status;
+}
+
+/* Enough batches that the broker is busy while they are encoded, none of them small. */
+static size_t batch_size(size_t n)
+{
+    return n >= 3 * SEND_BATCH ? SEND_BATCH : SEND_BATCH / 2;
+}
+
+/* What fits into one batch is all encoded before it goes out; more must be checked first. */
+static int encode_many(struct many *m, struct err *e)
+{
+    struct pipeline *p = m->c->pipeline;
+    size_t size = batch_size(m->n);
+    bool one_batch = m->n <= size;
+    int status = 0;
+
+    pipeline_begin(p, size, one_batch ? SIZE_MAX : PIPELINE_BYTES, take_landed, m);
+    if (!one_batch && check_many(m, e) < 0)
+        return -1;
+    for (size_t i = 0; i < m->n && status == 0 && !p->broken; i++) {
+        status = prepare_nth(m, i, pipeline_slot(p), e);
+        if (status == 0)
+            pipeline_add(p, i);
+    }
+    if (status == 0 || !one_batch)
+        pipeline_flush(p);
+    return status;
+}
+
+static int send_many(struct many *m, struct err *e)
+{
+    int status = encode_many(m, e);
+
+    if (status == 0 && m->failed)
+        status = err_set(e, m->why.code, "%s", m->why.text);
+    if (status < 0 && m->confirmed > 0) {
+        err_wrap(e, "%zu of %zu tasks confirmed", m->confirmed, m->n);
+        e->code = ERR_PARTIAL;
+    }
+    return status;
 }
 
 int celeriac_send_many(struct celeriac *c, const char *const *tasks,
                        const struct celeriac_task_options *const *options, size_t n,
                        char (*ids)[CELERIAC_ID_SIZE], struct celeriac_error *err)
 {
-    struct outgoing *v = calloc(n + 1, sizeof(*v));
+    struct many m = {c, tasks, options, n, ids, 0, false, ERR_INIT};
     struct err e = ERR_INIT;
-    int status = v ? 0 : err_nomem(&e);
+    int status;
 
-    /* All are checked before the first is sent: a mistake in one leaves nothing half done. */
-    for (size_t i = 0; i < n && status == 0; i++) {
-        status = prepare(c, tasks[i], options ? options[i] : NULL, &v[i], &e);
-        if (status < 0)
-            err_wrap(&e, "task %zu", i);
-    }
-    if (status == 0)
-        status = send_all(&c->session, v, n, &e);
-    tell_ids(v, n, ids);
-    for (size_t i = 0; v && i < n; i++)
-        outgoing_release(&v[i]);
-    free(v);
+    for (size_t i = 0; ids && i < n; i++)
+        ids[i][0] = '\0';
+    if (!c->pipeline)
+        c->pipeline = pipeline_new(&c->session);
+    status = c->pipeline ? send_many(&m, &e) : err_nomem(&e);
     return conclude(status, err, &e);
 }
 

@@ -45,13 +45,23 @@ static void failed(struct sending *sending, struct outgoing *o, const struct err
     sending->open--;
 }
 
+/* NULL for an answer to a call that gave up. */
+static struct sending *sending_of(const struct session *s, uint64_t tag)
+{
+    struct sending *sending = s->sendings;
+
+    while (sending && (tag < sending->tag || tag - sending->tag >= sending->n))
+        sending = sending->next;
+    return sending;
+}
+
 static void take_event(void *user, const struct broker_event *event)
 {
-    struct sending *sending = user;
+    struct sending *sending = sending_of(user, event->tag);
     struct outgoing *o;
 
-    if (event->tag < sending->tag || event->tag - sending->tag >= sending->n)
-        return; /* of a call that gave up */
+    if (!sending)
+        return;
     o = &sending->v[event->tag - sending->tag];
     if (o->state != OUTGOING_SENT)
         return;
@@ -131,21 +141,42 @@ static bool any_sent(const struct sending *sending)
 
 static void step(struct sending *sending, int64_t until_ms)
 {
-    session_step(sending->s, until_ms, take_event, sending, &sending->why);
+    session_step(sending->s, until_ms, take_event, sending->s, &sending->why);
 }
 
 void sending_begin(struct sending *sending, struct session *s, struct outgoing *v, size_t n)
 {
     *sending = (struct sending){.s = s,
+                                .next = s->sendings,
                                 .v = v,
                                 .n = n,
                                 .open = n,
                                 .retry_ms = CLOCK_NEVER,
                                 .deadline_ms = session_deadline(s),
                                 .why = ERR_INIT};
+    s->sendings = sending;
     if (n > 1)
         uuid_next(&s->ids, sending->batch);
     publish_new(sending, &sending->why);
+}
+
+static void unlink_sending(struct sending *sending)
+{
+    struct sending **at = &sending->s->sendings;
+
+    while (*at != sending)
+        at = &(*at)->next;
+    *at = sending->next;
+}
+
+bool sending_is_over(const struct sending *sending)
+{
+    return sending->open == 0;
+}
+
+void sending_renew(struct sending *sending)
+{
+    sending->deadline_ms = session_deadline(sending->s);
 }
 
 void sending_pump(struct sending *sending)
@@ -174,8 +205,7 @@ static void wait_for_answers(struct sending *sending)
     }
 }
 
-/* What became of the first message that is not confirmed. */
-static int explain(const struct session *s, const struct outgoing *o, struct err *e)
+int outgoing_explain(const struct session *s, const struct outgoing *o, struct err *e)
 {
     if (o->state == OUTGOING_REFUSED)
         return err_set(e, o->err.code, "task %s was refused: %s", o->id, o->err.text);
@@ -197,7 +227,7 @@ static int verdict(const struct session *s, const struct outgoing *v, size_t n, 
     }
     if (!first)
         return 0;
-    explain(s, first, e);
+    outgoing_explain(s, first, e);
     if (confirmed > 0 && e) {
         err_wrap(e, "%zu of %zu tasks confirmed", confirmed, n);
         e->code = ERR_PARTIAL;
@@ -217,6 +247,7 @@ static void give_up(struct outgoing *v, size_t n, const struct err *why)
 int sending_end(struct sending *sending, struct err *e)
 {
     wait_for_answers(sending);
+    unlink_sending(sending);
     if (sending->why.code != ERR_NONE)
         give_up(sending->v, sending->n, &sending->why);
     return verdict(sending->s, sending->v, sending->n, e);
@@ -224,13 +255,8 @@ int sending_end(struct sending *sending, struct err *e)
 
 int send_all(struct session *s, struct outgoing *v, size_t n, struct err *e)
 {
-    for (size_t at = 0; at < n; at += SEND_BATCH) {
-        struct sending sending;
+    struct sending sending;
 
-        sending_begin(&sending, s, v + at, n - at < SEND_BATCH ? n - at : SEND_BATCH);
-        sending_end(&sending, NULL);
-        if (sending.open > 0)
-            break; /* late, or the broker can not be used: the others would fare no better */
-    }
-    return verdict(s, v, n, e);
+    sending_begin(&sending, s, v, n);
+    return sending_end(&sending, e);
 }

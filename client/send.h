@@ -49,10 +49,12 @@ static inline struct slice outgoing_queue(const struct outgoing *o)
     return slice_make(buf_slice(&o->text).ptr + o->envelope_len, o->text.len - o->envelope_len);
 }
 
-/* A batch on its way: begun, pumped while the caller does something else, ended. One at a time in a
- * session. Everything here is send.c's. */
+/* A batch on its way: begun, pumped while the caller does something else, ended. Several may be on
+ * their way; what arrives for one reaches it while another is pumped, but what is to be sent again
+ * waits for its own sending_end. Everything here is send.c's. */
 struct sending {
     struct session *s;
+    struct sending *next;
     struct outgoing *v; /* borrowed: at most SEND_BATCH */
     size_t n;
     size_t open;         /* neither confirmed nor refused */
@@ -72,11 +74,20 @@ void sending_begin(struct sending *sending, struct session *s, struct outgoing *
 /* Moves bytes and takes answers, without waiting. */
 void sending_pump(struct sending *sending);
 
+/* True when every message has its answer. */
+bool sending_is_over(const struct sending *sending);
+
+/* Gives it the full time from now. */
+void sending_renew(struct sending *sending);
+
 /* Waits until every message has an answer or the time is over; returns as send_all. */
 int sending_end(struct sending *sending, struct err *e);
 
-/* Sends n messages: 0 when all are confirmed; else -1 with what happened to the first that is not,
- * ERR_PARTIAL when others are. The states tell which. */
+/* Why a message that was sent is not confirmed; -1. */
+int outgoing_explain(const struct session *s, const struct outgoing *o, struct err *e);
+
+/* Sends n messages, at most SEND_BATCH: 0 when all are confirmed; else -1 with what happened to the
+ * first that is not, ERR_PARTIAL when others are. The states tell which. */
 int send_all(struct session *s, struct outgoing *v, size_t n, struct err *e);
 
 #endif

@@ -28,8 +28,11 @@ struct session_config {
     const struct log *log;  /* NULL: silent */
 };
 
+struct sending;
+
 struct session {
-    struct broker *broker; /* owned */
+    struct broker *broker;    /* owned */
+    struct sending *sendings; /* borrowed: begun and not ended (send.h) */
     const struct clock *clock;
     struct uuid_source ids;
     uint64_t next_tag;

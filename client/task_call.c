@@ -451,6 +451,23 @@ bool task_call_from_plain(struct task_call *call, struct task_names *names, stru
     return true;
 }
 
+bool task_call_is_plain(const struct task_call *call)
+{
+    const char *const names[] = {call->task,      call->id,    call->queue,    call->root_id,
+                                 call->parent_id, call->group, call->reply_to, call->shadow};
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        size_t len = names[i] ? strlen(names[i]) : 0;
+
+        if (len && json_text_run(names[i], len) < len)
+            return false;
+    }
+    return !call->args && !call->kwargs && !call->headers && !call->dedup && !call->eta_ms &&
+           !call->expires_ms && call->countdown_s == 0 && call->expires_in_s == 0 &&
+           call->hard_limit_s == 0 && call->soft_limit_s == 0 &&
+           call->args_text.len + call->kwargs_text.len < MESSAGE_BODY_MAX / 2;
+}
+
 void task_call_release(struct task_call *call)
 {
     json_decref(call->args);

@@ -63,6 +63,10 @@ struct task_names {
 };
 bool task_call_from_plain(struct task_call *call, struct task_names *names, struct slice line);
 
+/* True for one that certainly can be encoded: plain names, arguments as text, nothing more. False:
+ * encoding tells. */
+bool task_call_is_plain(const struct task_call *call);
+
 /* Fills o, which is zero or was used before, with the encoded message, ready for send_all. */
 int task_call_encode(const struct task_call *call, struct uuid_source *ids, int64_t now_ms,
                      struct outgoing *o, struct err *e);

@@ -257,6 +257,50 @@ static void refuses_wrong_json(void **state)
     celeriac_close(c);
 }
 
+#define MANY_BATCHES 1300
+
+/* The last of many is wrong: in a way that its text shows, or that only encoding finds. */
+static void a_mistake_among_many_sends_none(void **state)
+{
+    static const struct {
+        const char *task, *args, *said;
+    } wrong[] = {
+        {"bad", "[1", "task 1299: args"},
+        {"bad", "[1, \"\xc3\xa9\", 1e999]", "task 1299: args"},
+        {"caf\xe9", "[1]", "not UTF-8"},
+    };
+    struct place *p = *state;
+    struct celeriac *c = open_client(p);
+    const struct celeriac_task_options init = CELERIAC_TASK_OPTIONS_INIT;
+    const struct celeriac_task_options *hows[MANY_BATCHES];
+    char(*ids)[CELERIAC_ID_SIZE] = MUST_HAVE(calloc(MANY_BATCHES, sizeof(*ids)));
+    const char *tasks[MANY_BATCHES];
+
+    for (size_t i = 0; i < MANY_BATCHES; i++) {
+        tasks[i] = "good";
+        hows[i] = &init;
+    }
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        struct celeriac_task_options how = init;
+
+        how.args_json = wrong[i].args;
+        hows[MANY_BATCHES - 1] = &how;
+        tasks[MANY_BATCHES - 1] = wrong[i].task;
+        BAD(celeriac_send_many(c, tasks, hows, MANY_BATCHES, ids, &err), CELERIAC_USAGE,
+            wrong[i].said);
+        assert_string_equal(ids[0], "");
+        assert_int_equal(waiting(p), 0);
+    }
+    hows[MANY_BATCHES - 1] = &init;
+    tasks[MANY_BATCHES - 1] = "good";
+    GOOD(celeriac_send_many(c, tasks, hows, MANY_BATCHES, ids, &err));
+    assert_int_equal(waiting(p), MANY_BATCHES);
+    for (size_t i = 0; i < MANY_BATCHES; i++)
+        assert_int_equal(strlen(ids[i]), 36);
+    free(ids);
+    celeriac_close(c);
+}
+
 static void refuses_wrong_options(void **state)
 {
     static const struct {
@@ -413,25 +457,27 @@ static void *start_again(void *user)
     return NULL;
 }
 
+#define RESTART_MANY 700 /* several batches */
+
 /* The server is killed, and comes back while the client sends: every task is there once. */
 static void sends_over_a_restart(void **state)
 {
     struct place *p = *state;
     struct celeriac *c = open_patient(p, 30000);
     struct reviver reviver = {.place = p};
-    const char *tasks[50];
-    char ids[50][CELERIAC_ID_SIZE], id[CELERIAC_ID_SIZE];
+    const char *tasks[RESTART_MANY];
+    char ids[RESTART_MANY][CELERIAC_ID_SIZE], id[CELERIAC_ID_SIZE];
 
-    for (size_t i = 0; i < 50; i++)
+    for (size_t i = 0; i < RESTART_MANY; i++)
         tasks[i] = "echo";
     GOOD(celeriac_send(c, "echo", NULL, id, &err));
     redis_server_stop(&p->redis, SIGKILL);
     assert_int_equal(pthread_create(&reviver.thread, NULL, start_again, &reviver), 0);
-    GOOD(celeriac_send_many(c, tasks, NULL, 50, ids, &err));
+    GOOD(celeriac_send_many(c, tasks, NULL, RESTART_MANY, ids, &err));
     pthread_join(reviver.thread, NULL);
     assert_int_equal(reviver.result, 0);
     GOOD(celeriac_send(c, "echo", NULL, id, &err));
-    assert_int_equal(waiting(p), 52);
+    assert_int_equal(waiting(p), RESTART_MANY + 2);
     celeriac_close(c);
 }
 
@@ -485,8 +531,8 @@ static void tells_a_hang_and_sends_again(void **state)
 #define EVERYWHERE(ON)                                                                             \
     ON(sends_and_waits), ON(forgets_a_result), ON(tells_failures), ON(sends_and_awaits_many),      \
         ON(awaits_an_id_given_twice), ON(stops_waiting_when_told), ON(refuses_wrong_json),         \
-        ON(refuses_wrong_options), ON(takes_shorter_options_of_older_programs),                    \
-        ON(serves_threads_with_a_client_each)
+        ON(a_mistake_among_many_sends_none), ON(refuses_wrong_options),                            \
+        ON(takes_shorter_options_of_older_programs), ON(serves_threads_with_a_client_each)
 
 static int run_on_file(void)
 {
