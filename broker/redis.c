@@ -260,7 +260,8 @@ static void main_down(void *owner, struct redis_conn *c, const struct err *why)
     (void)c;
     tell_down(b, why);
     b->dry = false;
-    b->arming = false;
+    redis_lists_forget(&b->lists);
+    b->ring_at_ms = CLOCK_NEVER;
     b->tracking = false;
     b->transactions = false;
     b->fetching = false;
@@ -305,7 +306,7 @@ static void run_due(struct redis_broker *b)
     if (now >= b->tick_at_ms) {
         b->tick_at_ms = now + until_tick_ms(b);
         redis_look_due(b);
-        redis_fetch_idle(b);
+        redis_fetch_anew(b);
     }
     if (now >= b->sweep_at_ms) {
         b->sweep_at_ms = now + REDIS_TICK_MS; /* its reply knows better */
@@ -315,7 +316,7 @@ static void run_due(struct redis_broker *b)
         redis_look_due(b);
     if (now >= b->ring_at_ms) {
         b->ring_at_ms = CLOCK_NEVER;
-        redis_fetch_idle(b);
+        redis_fetch(b);
     }
 }
 
@@ -379,8 +380,8 @@ static void redis_credit(struct broker *base, int n)
     if (!b->queues_len)
         return;
     b->credit = n;
-    /* Callers say so at every turn: queues that were found empty are not asked again for that. */
-    if (!b->dry)
+    /* A bell that brought nothing is answered a little later (ring_at_ms). */
+    if (b->ring_at_ms == CLOCK_NEVER)
         redis_fetch(b);
 }
 
@@ -414,6 +415,7 @@ static void free_broker(struct redis_broker *b)
     redis_conn_release(&b->main);
     redis_conn_release(&b->bell);
     redis_held_release(&b->held);
+    redis_lists_release(&b->lists);
     redis_watch_release(b);
     event_queue_release(&b->events);
     buf_release(&b->declared);
@@ -547,7 +549,7 @@ static int copy_queues(struct redis_broker *b, const struct broker_config *confi
         if (!b->queues[i].name || !b->queues[i].tail)
             return err_nomem(e);
     }
-    return 0;
+    return redis_lists_init(&b->lists, b->queues, b->queues_len) == 0 ? 0 : err_nomem(e);
 }
 
 static int make_field(struct redis_broker *b, struct err *e)

@@ -7,11 +7,11 @@
  * (redis.c) reads both, runs what is due, writes, and hands events out. What is due: fetch and
  * delayed messages, when the bell rang or their time has come, and at a tick, which is for what was
  * missed (seldom while there is a bell, else it is all there is); leases, when the first can have
- * lapsed. Files: redis_push.c publish, redis_queue.c what queues there are and fetch,
- * redis_finish.c what ends or keeps a lease, redis_claim.c dedup keys, redis_restore.c
- * and redis_sweep.c everything that puts a leased message back (release; expiry, take-over,
- * orphans), redis_delayed.c, redis_results.c, redis_bell.c, redis_ask.c and redis_dead.c what
- * operators ask, redis_node.c, redis_keys.c names and texts, redis_script.c the atomic steps,
+ * lapsed. Files: redis_push.c publish, redis_queue.c what queues there are, redis_fetch.c and
+ * redis_lists.c fetch, redis_finish.c what ends or keeps a lease, redis_claim.c dedup keys,
+ * redis_restore.c and redis_sweep.c everything that puts a leased message back (release; expiry,
+ * take-over, orphans), redis_delayed.c, redis_results.c, redis_bell.c, redis_ask.c and redis_dead.c
+ * what operators ask, redis_node.c, redis_keys.c names and texts, redis_script.c the atomic steps,
  * redis_conn.c the wire. Invariants: one fetch at a time; none before the leases of dead
  * predecessors were looked for. Fork rule: open after fork, one process, one thread.
  */
@@ -23,6 +23,7 @@
 #include "broker/redis_conn.h"
 #include "broker/redis_held.h"
 #include "broker/redis_keys.h"
+#include "broker/redis_lists.h"
 
 /* Items and bytes of one request; the first that goes over is its last. */
 #define REDIS_BATCH_ITEMS   128
@@ -31,12 +32,6 @@
 #define REDIS_TICK_MS       1000
 #define REDIS_LULL_MS       10000 /* between ticks while the bell is there */
 #define REDIS_WATCH_BUCKETS 1024
-
-struct redis_queue {
-    char *name; /* owned */
-    char *tail; /* owned: tail of a recorded value */
-    size_t tail_len;
-};
 
 /* A result somebody waits for. */
 struct redis_watch {
@@ -64,7 +59,7 @@ struct redis_broker {
     char *field_tail;           /* owned */
     struct redis_queue *queues; /* owned */
     size_t queues_len;
-    size_t first_queue; /* served first by the next fetch */
+    struct redis_lists lists;
 
     struct uuid_source random;
     struct event_queue events;
@@ -88,9 +83,9 @@ struct redis_broker {
     bool fetching;
     bool recovering; /* looking for leases of predecessors and orphans */
     bool recovered;
-    bool dry;          /* the last fetch found nothing: wait for the bell or the tick */
-    bool arming;       /* asked whether anything is left, which arms the bell */
-    bool rung;         /* a bell came since then */
+    bool dry;          /* without tracking: the last fetch found nothing, wait for the tick */
+    bool look;         /* the next fetch probably finds all its lists empty */
+    bool listening;    /* the fetch under way makes the bell ring for what it finds empty */
     bool rang_in_vain; /* the last bell brought nothing */
     int64_t ring_at_ms;
     int64_t tick_at_ms;
@@ -138,9 +133,6 @@ const redisReply *redis_at(const redisReply *array, size_t i);
 void redis_text_err(struct redis_broker *b, struct err *e, const redisReply *reply);
 
 /* --- redis_queue.c --- */
-void redis_fetch(struct redis_broker *b);
-/* The same, and arms the bell in the same breath: for queues that were empty a moment ago. */
-void redis_fetch_idle(struct redis_broker *b);
 void redis_declare(struct redis_broker *b, struct slice queue);
 /* --- redis_push.c --- */
 int redis_publish(struct broker *base, const struct broker_message *v, size_t n, struct err *e);
@@ -153,6 +145,11 @@ void redis_push_args(struct redis_broker *b, struct redis_request *r,
 bool redis_is_delayed(const struct redis_broker *b, int64_t not_before_ms);
 void redis_arg_tag(struct redis_broker *b, struct redis_request *r, int priority,
                    struct slice queue);
+
+/* --- redis_fetch.c --- */
+void redis_fetch(struct redis_broker *b); /* if anything is wanted and may be there */
+/* The same, of all lists: nothing is known of them any more. */
+void redis_fetch_anew(struct redis_broker *b);
 
 /* --- redis_finish.c --- */
 int redis_finish(struct broker *base, const struct broker_finish *v, size_t n, struct err *e);
@@ -196,7 +193,6 @@ void redis_bell_init(struct redis_broker *b);
 bool redis_bell_wanted(const struct redis_broker *b);
 void redis_bell_track(struct redis_broker *b);  /* the main connection tells the bell's */
 void redis_bell_listen(struct redis_broker *b); /* the next command's keys ring */
-void redis_bell_arm(struct redis_broker *b);    /* behind a fetch that may find nothing */
 
 /* --- redis_ask.c; redis_dead.c is behind it --- */
 int redis_ask(struct broker *base, const struct broker_ask *ask, struct err *e);

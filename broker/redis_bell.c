@@ -71,6 +71,7 @@ static void bell_down(void *owner, struct redis_conn *c, const struct err *why)
     (void)why; /* the working connection says what is wrong */
     b->bell_id = 0;
     b->tracking = false;
+    redis_lists_forget(&b->lists);
     redis_tick_soon(b);
 }
 
@@ -81,24 +82,32 @@ static void ring(struct redis_broker *b)
     int64_t wait = b->rang_in_vain ? (int64_t)(uuid_random(&b->random) % (SHY_MS + 1)) : 0;
 
     b->rang_in_vain = true; /* until a fetch brings something */
-    b->rung = true;
-    if (b->credit > 0 && !b->fetching)
+    if (b->credit > 0 && !b->fetching && b->ring_at_ms == CLOCK_NEVER)
         b->ring_at_ms = clock_mono_ms(b->clock) + wait;
-    else
-        b->dry = false; /* the next credit fetches */
+}
+
+static void flushed(struct redis_broker *b)
+{
+    b->name_at_ms = 0;
+    redis_lists_forget(&b->lists);
+    redis_look_due(b);
+    ring(b);
 }
 
 static void invalidated(struct redis_broker *b, const redisReply *keys)
 {
-    bool due = keys->type != REDIS_REPLY_ARRAY; /* nil: everything was flushed */
-    bool pushed = due;
+    bool due = false, pushed = false;
 
-    if (due)
-        b->name_at_ms = 0;
-    for (size_t i = 0; keys->type == REDIS_REPLY_ARRAY && i < keys->elements; i++) {
-        if (slice_is(redis_slice(keys->element[i]), REDIS_DELAYED))
+    if (keys->type != REDIS_REPLY_ARRAY) { /* nil */
+        flushed(b);
+        return;
+    }
+    for (size_t i = 0; i < keys->elements; i++) {
+        struct slice key = redis_slice(keys->element[i]);
+
+        if (slice_is(key, REDIS_DELAYED))
             due = true;
-        else
+        else if (key.ptr && redis_lists_pushed_key(&b->lists, key))
             pushed = true;
     }
     if (due)
@@ -150,9 +159,8 @@ static void tracking(void *owner, struct redis_request *r, const redisReply *rep
     (void)r;
     (void)reply;
     b->tracking = true;
-    b->dry = false;
     redis_look_due(b); /* arms the bell of the delayed ones */
-    redis_fetch(b);
+    redis_fetch_anew(b);
 }
 
 static void not_tracking(void *owner, struct redis_request *r, const struct err *why)
@@ -186,33 +194,7 @@ void redis_bell_track(struct redis_broker *b)
     redis_submit(b, r, NULL);
 }
 
-/* --- arming --- */
-
-static void armed(void *owner, struct redis_request *r, const redisReply *reply)
-{
-    struct redis_broker *b = owner;
-    bool left = reply->type == REDIS_REPLY_INTEGER && reply->integer != 0;
-
-    (void)r;
-    b->arming = false;
-    b->dry = !left && !b->rung;
-    if (!b->dry) /* more than was asked for, or pushed between the fetch and now */
-        redis_fetch(b);
-}
-
-static void not_armed(void *owner, struct redis_request *r, const struct err *why)
-{
-    struct redis_broker *b = owner;
-
-    (void)r;
-    (void)why;
-    b->arming = false;
-    b->dry = false; /* the tick or the next credit asks */
-    redis_tick_soon(b);
-}
-
-static const struct redis_op op_arm = {
-    .name = "arm", .done = armed, .failed = not_armed, .once = true};
+/* --- listening --- */
 
 static void listening(void *owner, struct redis_request *r, const redisReply *reply)
 {
@@ -237,26 +219,5 @@ void redis_bell_listen(struct redis_broker *b)
     redis_key(r, slice_of("CLIENT"));
     redis_key(r, slice_of("CACHING"));
     redis_key(r, slice_of("YES"));
-    redis_submit(b, r, NULL);
-}
-
-/* Reading the keys makes the server watch them for us; a script that only pops does not. */
-void redis_bell_arm(struct redis_broker *b)
-{
-    struct redis_request *r;
-
-    if (!b->tracking)
-        return;
-    redis_bell_listen(b);
-    r = redis_new(b, &op_arm, REDIS_PLAIN, NULL);
-    if (!r)
-        return;
-    b->arming = true;
-    b->rung = false;
-    redis_key(r, slice_of("EXISTS"));
-    for (size_t i = 0; i < b->queues_len; i++) {
-        for (int step = 0; step < REDIS_STEPS; step++)
-            redis_key3(r, "", slice_of(b->queues[i].name), redis_step_suffix(step));
-    }
     redis_submit(b, r, NULL);
 }

@@ -34,7 +34,7 @@ static void look_failed(void *owner, struct redis_request *r, const struct err *
 static const struct redis_op op_move = {
     .name = "due", .done = moved, .failed = look_failed, .once = true};
 
-static void add_due(struct redis_request *r, struct slice tag)
+static void add_due(struct redis_broker *b, struct redis_request *r, struct slice tag)
 {
     struct slice queue;
     int priority;
@@ -42,6 +42,7 @@ static void add_due(struct redis_request *r, struct slice tag)
     if (redis_tag_parse(tag, &priority, &queue) != 0)
         return;
     redis_push_key(r, queue, priority, false);
+    redis_lists_pushed(&b->lists, queue, redis_step_of(priority));
     redis_key2(r, REDIS_DELAYED_OF, queue);
     redis_arg(r, tag);
 }
@@ -55,7 +56,7 @@ static void move_due(struct redis_broker *b, const redisReply *reply, size_t n)
     redis_key(r, slice_of(REDIS_DELAYED));
     redis_key(r, slice_of(REDIS_DELAYED_MSG));
     for (size_t i = 0; i < n; i++)
-        add_due(r, redis_slice(redis_at(reply, 2 * i)));
+        add_due(b, r, redis_slice(redis_at(reply, 2 * i)));
     if (!r->args_len)
         redis_request_free(r);
     else

@@ -130,16 +130,22 @@ static const char pushed[] = "if redis.call('TYPE', KEYS[3]).ok ~= 'list' then r
                              "return redis.call('HINCRBY', KEYS[1], 'published', ARGV[1])\n";
 
 /* KEYS unacked, unacked_index, fence, then the lists in the order they are served.
- * ARGV how many, score, field in front of the fence, field behind it, how many bytes, then per list
- * the tail of the recorded value. Returns the first fence and pairs of list number and element.
- * S1, S2. The reads in front make a wrong type fail before the first pop. Pops grow from 1 to 16
- * messages while those that came were small; before Redis 6.2 each is one. */
+ * ARGV how many, score, field in front of the fence, field behind it, how many bytes, `listen` when
+ * the bell is to ring for the lists that are empty then (`look`: they probably all are), then per
+ * list the tail of the recorded value. Returns the first fence, how many of the lists, from the
+ * first on, are empty now and were read, and pairs of list number and element; nothing when there
+ * were none at all. S1, S2. What stands in front does nothing but make a wrong type fail before the
+ * first pop: reads would do it too, but the bell would ring for what they read; and HDEL comes
+ * first because a server out of memory refuses a growing command there. Lists are read after they
+ * were popped, and full ones not at all: who pops what it listens for rings for itself. Pops grow
+ * from 1 to 16 messages while those that came were small; before Redis 6.2 each is one. */
 static const char fetch[] =
-    "redis.call('HEXISTS', KEYS[1], '')\n"
-    "redis.call('ZSCORE', KEYS[2], '')\n"
-    "redis.call('STRLEN', KEYS[3])\n"
+    "if ARGV[6] == 'look' and redis.call('EXISTS', unpack(KEYS, 4)) == 0 then return {} end\n"
+    "redis.call('HDEL', KEYS[1], '')\n"
+    "redis.call('ZREM', KEYS[2], '')\n"
+    "redis.call('SETRANGE', KEYS[3], 0, '')\n"
     "local want, room = tonumber(ARGV[1]), tonumber(ARGV[5])\n"
-    "local out, n, step, most = {0}, 0, 1, 16\n"
+    "local out, n, empty, step, most = {0, 0}, 0, 0, 1, 16\n"
     "local function pop(key, count)\n"
     "  if count > 1 then\n"
     "    local m = redis.pcall('RPOP', key, count)\n"
@@ -157,14 +163,23 @@ static const char fetch[] =
     "    for _, m in ipairs(got) do\n"
     "      n = n + 1\n"
     "      room = room - #m\n"
-    "      out[2 * n] = i - 4\n"
-    "      out[2 * n + 1] = m\n"
+    "      out[2 * n + 1] = i - 4\n"
+    "      out[2 * n + 2] = m\n"
     "    end\n"
-    "    if #got < count then break end\n"
+    "    if #got < count then\n"
+    "      empty = i - 3\n"
+    "      break\n"
+    "    end\n"
     "    local size = (tonumber(ARGV[5]) - room) / n\n"
     "    step = math.max(1, math.min(2 * step, most, math.floor(room / (8 * size + 1))))\n"
     "  end\n"
     "  if n >= want or room <= 0 then break end\n"
+    "end\n"
+    "if ARGV[6] ~= '' then\n"
+    "  if KEYS[empty + 4] and not redis.pcall('RPOP', KEYS[empty + 4], 0) then\n"
+    "    empty = empty + 1\n"
+    "  end\n"
+    "  if empty > 0 and redis.call('EXISTS', unpack(KEYS, 4, empty + 3)) > 0 then empty = 0 end\n"
     "end\n"
     "if n == 0 then return {} end\n"
     "local fence = redis.call('INCRBY', KEYS[3], n) - n\n"
@@ -172,13 +187,14 @@ static const char fetch[] =
     "for k = 1, n do\n"
     "  local field = ARGV[3] .. string.format('%020.0f', fence + k) .. ARGV[4]\n"
     "  hset[2 * k - 1] = field\n"
-    "  hset[2 * k] = '[' .. out[2 * k + 1] .. ARGV[6 + out[2 * k]]\n"
+    "  hset[2 * k] = '[' .. out[2 * k + 2] .. ARGV[7 + out[2 * k + 1]]\n"
     "  zadd[2 * k - 1] = ARGV[2]\n"
     "  zadd[2 * k] = field\n"
     "end\n"
     "redis.call('HSET', KEYS[1], unpack(hset))\n"
     "redis.call('ZADD', KEYS[2], unpack(zadd))\n"
     "out[1] = fence + 1\n"
+    "out[2] = empty\n"
     "return out\n";
 
 /* KEYS unacked, unacked_index, totals, delayed, delayed:messages, then per item: result key,

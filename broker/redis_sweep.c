@@ -4,8 +4,8 @@
 
 #include <stdlib.h>
 
-#define SWEEP      256  /* scores looked at per sweep */
-#define SPREAD_MS  250  /* the workers do not all look at the same instant, nor for every one */
+#define SWEEP      256   /* scores looked at per sweep */
+#define SPREAD_MS  250   /* the workers do not all look at the same instant, nor for every one */
 #define SWEEPS_MAX 30000 /* what a restored database brought is found by then */
 
 /* --- by field --- */

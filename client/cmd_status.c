@@ -175,7 +175,7 @@ const struct command command_status = {
         "Totals are counted by the broker in the step that changes a job: published = "
         "succeeded + failed + dead + waiting + delayed + leased at every instant, and a job "
         "that was recorded twice would show.\n"
-        "A worker says every two seconds that it is there, and is forgotten after twelve when "
+        "A worker says every few seconds that it is there, and is forgotten after twelve when "
         "it does not. RUNNERS are those that are up, of all; a failed slot is one whose "
         "process died ten times before it was ready, and is not started again.\n"
         "The last table is where the time of its last jobs went, a moving mean: waiting in "
