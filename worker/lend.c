@@ -277,16 +277,26 @@ static void lend(struct dispatcher *d, struct seat *s, struct job *job)
     FAULT_POINT("dispatcher.after-lend");
 }
 
+/* Short jobs that came together are not dealt out one by one: of 64 runners each would be woken for
+ * a few of them. last: the seat that got the job before in this round. */
+static bool goes_along(const struct dispatcher *d, const struct seat *last, const struct job *job,
+                       int64_t now_ms)
+{
+    return last && last->lent_len < policy_grain(job->options) && has_tasks_left(d, last) &&
+           seat_room(last, job, now_ms) > 0;
+}
+
 void lend_jobs(struct dispatcher *d)
 {
     int64_t now_ms = clock_mono_ms(d->clock);
+    struct seat *s = NULL;
     struct job *job, *next;
 
     if (d->stop != DISPATCH_RUN)
         return;
     for (job = TAILQ_FIRST(&d->jobs.ready); job; job = next) {
-        struct seat *s = best_seat(d, job, now_ms);
-
+        if (!goes_along(d, s, job, now_ms))
+            s = best_seat(d, job, now_ms);
         next = TAILQ_NEXT(job, link);
         if (!s)
             return;

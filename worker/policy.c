@@ -70,6 +70,13 @@ int policy_depth(const struct task_options *options)
     return options->peak_us < POLICY_STEADY_US ? 2 : 1;
 }
 
+int policy_grain(const struct task_options *options)
+{
+    if (!policy_is_short(options))
+        return 1;
+    return clamp(POLICY_GRAIN_US / options->mean_us, 1, POLICY_DEPTH_MAX);
+}
+
 int policy_window(int runners, int64_t mean_us)
 {
     int64_t each = mean_us > 0 ? 20000 / mean_us : 1;

@@ -62,9 +62,14 @@ bool policy_is_short(const struct task_options *options);
  * POLICY_DEPTH_MAX. Of a task that takes some milliseconds, and lately never much longer, one may
  * be lent ahead, so that its runner need not wait for the next. Others: 1. */
 #define POLICY_DEPTH_MAX 64
+#define POLICY_GRAIN_US  100
 #define POLICY_AHEAD_US  10000
 #define POLICY_STEADY_US (4 * POLICY_AHEAD_US)
 int policy_depth(const struct task_options *options);
+
+/* How many jobs of this task one runner is lent before the next runner is woken for them: short
+ * ones up to POLICY_GRAIN_US of work, which is what waking costs a few times over. Others: 1. */
+int policy_grain(const struct task_options *options);
 
 /* How many jobs the dispatcher wants in all, lent and waiting: enough for 20 ms of work, at least
  * one waiting per runner. */

@@ -63,6 +63,22 @@ static void only_known_short_tasks_share_a_runner(void **state)
     assert_int_equal(policy_depth(&options), POLICY_DEPTH_MAX);
 }
 
+static void a_runner_is_not_woken_for_a_few_short_jobs(void **state)
+{
+    struct task_options options = {.mean_us = 0};
+
+    (void)state;
+    assert_int_equal(policy_grain(&options), 1);
+    options.mean_us = 1;
+    assert_int_equal(policy_grain(&options), POLICY_DEPTH_MAX);
+    options.mean_us = POLICY_GRAIN_US / 4;
+    assert_int_equal(policy_grain(&options), 4);
+    options.mean_us = POLICY_GRAIN_US + 1;
+    assert_int_equal(policy_grain(&options), 1);
+    options.mean_us = POLICY_SHORT_US;
+    assert_int_equal(policy_grain(&options), 1);
+}
+
 static void a_steady_task_of_some_milliseconds_is_lent_one_ahead(void **state)
 {
     struct task_options options = {.mean_us = 0};
@@ -192,6 +208,7 @@ int main(void)
         cmocka_unit_test(a_job_is_buried_with_its_fifth_lost_worker),
         cmocka_unit_test(the_nearest_limit_counts),
         cmocka_unit_test(only_known_short_tasks_share_a_runner),
+        cmocka_unit_test(a_runner_is_not_woken_for_a_few_short_jobs),
         cmocka_unit_test(a_steady_task_of_some_milliseconds_is_lent_one_ahead),
         cmocka_unit_test(the_window_holds_twenty_milliseconds_of_work),
         cmocka_unit_test(the_mean_follows_and_never_reaches_zero),
