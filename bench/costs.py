@@ -1,6 +1,7 @@
 """Cases of what a job costs: memory, system calls, instructions."""
 import contextlib
 import os
+import time
 
 import callgrind
 import measure
@@ -28,8 +29,11 @@ def pss_of(worker):
     return {role: [measure.pss_of(pid) for pid in pids] for role, pids in pids_of(worker).items()}
 
 
+REST_S = 0.5  # within which a worker has given back what a burst needed
+
+
 def memory(load, kind):
-    """PSS of each process of a worker with two runners: idle, after a tenth of the jobs, after all."""
+    """PSS of each process of a worker with two runners, at rest: before the first job, after the first slice of them, after all."""
     jobs, slice_of_jobs = load.args.memory_jobs, 50000
     seen, done = {}, 0
     with load.brokers.fresh(kind) as broker, load.worker(broker, 2, "--result-expires", "20") as worker:
@@ -40,6 +44,7 @@ def memory(load, kind):
             done += more
             load.settled(broker, more if broker.rabbitmq else done)
             if done == more or done == jobs:
+                time.sleep(REST_S)
                 seen["first" if done == more else "all"] = pss_of(worker)
     last = seen.get("all", seen["first"])
     total = sum(map(sum, last.values()))

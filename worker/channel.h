@@ -24,6 +24,7 @@
 enum channel_type {
     /* dispatcher -> runner; id = job number */
     CHANNEL_RUN = 1, /* struct channel_run */
+    CHANNEL_REST,    /* id 0; empty: a burst of jobs is over, memory may go back */
     /* runner -> dispatcher; id = job number (0 for READY) */
     CHANNEL_ROWS,    /* payload: the registry as JSON (registry.h), once, before anything else */
     CHANNEL_NOTE,    /* payload: a result document of a state that is not final */

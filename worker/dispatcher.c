@@ -13,8 +13,8 @@
 /* Python peers scan for lapsed leases with a timeout of their own, so ours are refreshed often. */
 #define RENEW_MAX_MS 5000
 /* Between two times that memory is given back, at least. */
-#define TRIM_MS   200
-#define TRIM_JOBS 1000
+#define REST_MS   200
+#define REST_JOBS 64
 
 static void quit(struct dispatcher *d, int status)
 {
@@ -301,6 +301,8 @@ static void dispatcher_step(struct dispatcher *d)
     presence_step(d);
     broker_credit(d->broker, lend_wanted(d));
     poll_broker(d);
+    if (d->jobs.len > d->most_jobs)
+        d->most_jobs = d->jobs.len;
     broker_credit(d->broker, lend_wanted(d)); /* what ended just now makes room */
     lend_jobs(d);
     lend_watch(d);
@@ -311,17 +313,24 @@ static void dispatcher_step(struct dispatcher *d)
 }
 
 /* What many jobs at once needed goes back when the last has ended: a worker is as small after a
- * burst as before it. Rarely enough for what it costs, 0.2 ms and the faults of the next burst. */
-static void give_back(struct dispatcher *d)
+ * burst as before it. When, or CLOCK_NEVER; rarely enough for what it costs: 0.2 ms, and the faults
+ * of the next burst. */
+static int64_t rest_at_ms(const struct dispatcher *d)
 {
-    if (d->jobs.len || d->jobs.last_number - d->trimmed_at < TRIM_JOBS ||
-        clock_mono_ms(d->clock) < d->trim_at_ms)
+    return d->jobs.len == 0 && d->most_jobs >= REST_JOBS ? d->rest_at_ms : CLOCK_NEVER;
+}
+
+static void rest(struct dispatcher *d)
+{
+    int64_t now_ms = clock_mono_ms(d->clock);
+
+    if (now_ms < rest_at_ms(d))
         return;
-    lend_shrink(d);
+    lend_rest(d);
     frame_link_shrink(&d->supervisor, 0);
     malloc_trim(0);
-    d->trimmed_at = d->jobs.last_number;
-    d->trim_at_ms = clock_mono_ms(d->clock) + TRIM_MS;
+    d->most_jobs = 0;
+    d->rest_at_ms = now_ms + REST_MS;
 }
 
 static int64_t sooner(int64_t a, int64_t b)
@@ -338,6 +347,7 @@ static int64_t next_ms(struct dispatcher *d)
     next = sooner(next, outbox_next_ms(&d->outbox));
     next = sooner(next, lend_next_ms(d));
     next = sooner(next, presence_next_ms(d));
+    next = sooner(next, rest_at_ms(d));
     if (!d->was_up && d->config->connect_timeout_ms > 0)
         next = sooner(next, d->started_ms + d->config->connect_timeout_ms);
     return d->deliveries_left || dedup_is_due(d) ? 0 : next;
@@ -382,7 +392,7 @@ static void loop(struct dispatcher *d)
         if (d->exit_status >= 0)
             return;
         watch_broker(d);
-        give_back(d);
+        rest(d);
         set_timer(d);
         event_base_loop(d->base, EVLOOP_ONCE);
     }

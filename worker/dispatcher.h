@@ -71,8 +71,8 @@ struct dispatcher {
     bool down_logged;     /* the present outage was said once */
     bool deliveries_left; /* the last poll filled its array */
     int64_t started_ms;
-    int64_t trim_at_ms;  /* not before: memory is given back */
-    uint64_t trimmed_at; /* number of the last job then */
+    int64_t rest_at_ms; /* not before: memory is given back */
+    size_t most_jobs;   /* held at once since it was */
     int64_t renew_at_ms;
     int64_t mean_us; /* moving average over all tasks */
     int exit_status; /* -1: go on */
@@ -100,7 +100,8 @@ void lend_open_seat(struct dispatcher *d, int slot, int fd);
 void lend_jobs(struct dispatcher *d);
 void lend_flush(struct dispatcher *d);
 int lend_wanted(const struct dispatcher *d); /* how many more deliveries the runners can use */
-void lend_shrink(struct dispatcher *d);      /* what the channels needed for many jobs */
+/* A burst is over: runners are told, and what the channels needed goes back. */
+void lend_rest(struct dispatcher *d);
 void lend_watch(struct dispatcher *d);
 int64_t lend_next_ms(const struct dispatcher *d);
 void lend_lost_runner(struct dispatcher *d, int slot, const struct channel_gone *gone);

@@ -334,10 +334,17 @@ void lend_flush(struct dispatcher *d)
         flush_seat(d, &d->seats[i]);
 }
 
-void lend_shrink(struct dispatcher *d)
+void lend_rest(struct dispatcher *d)
 {
-    for (int i = 0; i < d->config->concurrency; i++)
-        frame_link_shrink(&d->seats[i].jobs, IDLE_BUFFER);
+    for (int i = 0; i < d->config->concurrency; i++) {
+        struct seat *s = &d->seats[i];
+
+        if (!s->ready || s->retiring)
+            continue;
+        frame_put(&s->jobs, CHANNEL_REST, 0, 0, slice_make(NULL, 0));
+        flush_seat(d, s);
+        frame_link_shrink(&s->jobs, IDLE_BUFFER);
+    }
 }
 
 int lend_running(const struct dispatcher *d)

@@ -8,6 +8,7 @@
 #include "worker/verdict.h"
 
 #include <fcntl.h>
+#include <malloc.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -15,6 +16,7 @@
 #define SHORT_US       1000    /* R8: jobs that take no longer may share a write */
 #define BATCH_NS       1000000 /* ... at the latest this long after the first of them */
 #define IDLE_BUFFER    ((size_t)1 << 20)
+#define REST_BUFFER    4096
 
 struct runner {
     const struct runner_config *config;
@@ -239,6 +241,13 @@ out:
     return ok;
 }
 
+/* What a burst of jobs needed, theirs and ours. */
+static void rest(struct runner *r)
+{
+    frame_link_shrink(&r->jobs, REST_BUFFER);
+    malloc_trim(0);
+}
+
 static bool wait_for_input(struct runner *r, struct err *e)
 {
     if (!flush(r, e))
@@ -264,6 +273,8 @@ static void loop(struct runner *r, struct err *e)
             going = false;
         else if (f.type == CHANNEL_RUN)
             going = run_job(r, &f, e);
+        else if (f.type == CHANNEL_REST)
+            rest(r);
         else
             going = err_set(e, ERR_BUG, "a frame of type %d came to a runner", f.type) == 0;
     }

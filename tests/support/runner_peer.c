@@ -109,6 +109,14 @@ void peer_run_envelope(struct runner_peer *p, struct slice envelope, bool measur
     assert_int_equal(frame_flush(&p->jobs, &e), FRAME_OK);
 }
 
+void peer_rest(struct runner_peer *p)
+{
+    struct err e = ERR_INIT;
+
+    frame_put(&p->jobs, CHANNEL_REST, 0, 0, slice_make(NULL, 0));
+    assert_int_equal(frame_flush(&p->jobs, &e), FRAME_OK);
+}
+
 void peer_run(struct runner_peer *p, const struct message_spec *spec, bool measured)
 {
     struct buf envelope = BUF_INIT;

@@ -42,6 +42,8 @@ struct message_spec peer_spec(struct runner_peer *p, const char *task, json_t *a
                               json_t *kwargs);
 /* Lends one job. */
 void peer_run_envelope(struct runner_peer *p, struct slice envelope, bool measured);
+/* CHANNEL_REST. */
+void peer_rest(struct runner_peer *p);
 void peer_run(struct runner_peer *p, const struct message_spec *spec, bool measured);
 
 /* The same for a duplicate: not to be run, the document of `first` stands for it. */

@@ -162,6 +162,29 @@ static void measures_cpu_only_when_told(void **state)
     end(&p);
 }
 
+/* It says nothing, and goes on. */
+static void rests_between_jobs(void **state)
+{
+    struct runner_peer p;
+    json_t *args = json_pack("[i, i]", 1, 2);
+    struct message_spec spec;
+
+    (void)state;
+    begin(&p);
+    spec = peer_spec(&p, "math.mul", args, NULL);
+    for (uint64_t i = 1; i <= 3; i++) {
+        struct channel_verdict v;
+
+        peer_rest(&p);
+        peer_run(&p, &spec, false);
+        peer_rest(&p);
+        v = peer_verdict(&p, i);
+        assert_int_equal(v.outcome, CHANNEL_SUCCESS);
+    }
+    json_decref(args);
+    end(&p);
+}
+
 static void answers_in_order(void **state)
 {
     struct runner_peer p;
@@ -814,6 +837,7 @@ int main(void)
         cmocka_unit_test(leaves_when_a_module_is_missing),
         cmocka_unit_test(writes_celerys_document),
         cmocka_unit_test(measures_cpu_only_when_told),
+        cmocka_unit_test(rests_between_jobs),
         cmocka_unit_test(answers_in_order),
         cmocka_unit_test(words_failures_as_celery),
         cmocka_unit_test(survives_text_that_is_not_utf8),
