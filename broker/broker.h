@@ -93,8 +93,9 @@ enum broker_caps {
     BROKER_CAP_PRIORITY = 1 << 3,
     BROKER_CAP_PEEK = 1 << 4,
     BROKER_CAP_RESULTS = 1 << 5,
-    BROKER_CAP_DURABLE = 1 << 6, /* outlives the processes that use it */
-    BROKER_CAP_CLAIMS = 1 << 7   /* broker_claim; without it that op is refused (ERR_USAGE) */
+    BROKER_CAP_DURABLE = 1 << 6,   /* outlives the processes that use it */
+    BROKER_CAP_CLAIMS = 1 << 7,    /* broker_claim; without it that op is refused (ERR_USAGE) */
+    BROKER_CAP_NO_SIGPIPE = 1 << 8 /* nothing that it does raises that signal */
 };
 
 struct broker_config {

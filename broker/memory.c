@@ -299,7 +299,7 @@ static void memory_close(struct broker *b, bool release_leases)
 static const struct broker_ops memory_ops = {
     .name = "memory",
     .caps = BROKER_CAP_ATOMIC_FINISH | BROKER_CAP_LEASES | BROKER_CAP_DELAY | BROKER_CAP_PRIORITY |
-            BROKER_CAP_PEEK | BROKER_CAP_RESULTS | BROKER_CAP_CLAIMS,
+            BROKER_CAP_PEEK | BROKER_CAP_RESULTS | BROKER_CAP_CLAIMS | BROKER_CAP_NO_SIGPIPE,
     .close = memory_close,
     .pollset = memory_pollset,
     .deadline = memory_deadline,

@@ -588,7 +588,8 @@ static int setup(struct redis_broker *b, const struct broker_config *config, str
 static const struct broker_ops redis_ops = {
     .name = "redis",
     .caps = BROKER_CAP_ATOMIC_FINISH | BROKER_CAP_LEASES | BROKER_CAP_DELAY | BROKER_CAP_PRIORITY |
-            BROKER_CAP_PEEK | BROKER_CAP_RESULTS | BROKER_CAP_DURABLE | BROKER_CAP_CLAIMS,
+            BROKER_CAP_PEEK | BROKER_CAP_RESULTS | BROKER_CAP_DURABLE | BROKER_CAP_CLAIMS |
+            BROKER_CAP_NO_SIGPIPE,
     .close = redis_close,
     .pollset = redis_pollset,
     .deadline = redis_deadline,

@@ -3,7 +3,6 @@
 #include "broker/backoff.h"
 
 #include <errno.h>
-#include <hiredis/sds.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -14,7 +13,8 @@
 #define SILENCE_MS   30000 /* with a request unanswered: the peer is gone */
 #define BACKOFF_MS   50
 #define BACKOFF_MAX  2000
-#define OUTPUT_LIMIT (1u << 20) /* bytes given to hiredis at a time */
+#define OUTPUT_LIMIT (1u << 20) /* bytes that are to be written; more wait as requests */
+#define KEEP_MAX     (64u << 10)
 #define READ_SIZE    (64u << 10)
 #define READS        16 /* a busy connection does not starve the other */
 
@@ -87,6 +87,7 @@ static void close_ctx(struct redis_conn *c)
         redisFree(c->ctx);
     c->ctx = NULL;
     c->phase = REDIS_DOWN;
+    buf_release(&c->out);
     c->half = NULL;
     c->greetings = 0;
     c->unanswered = 0;
@@ -202,14 +203,14 @@ static void send_half(struct redis_conn *c)
         c->half = NULL;
 }
 
-/* Leaves the rest to hiredis: something is to be written behind it. */
+/* Copies the rest: something is to be written behind it. */
 static void spill_half(struct redis_conn *c)
 {
     struct slice rest[2];
 
     rest_of(c, rest);
     for (int i = 0; i < 2; i++)
-        redisAppendFormattedCommand(c->ctx, rest[i].ptr, rest[i].len);
+        buf_add(&c->out, rest[i].ptr, rest[i].len);
     c->half = NULL;
 }
 
@@ -240,11 +241,9 @@ static void write_out(struct redis_conn *c, struct redis_request *r)
         return;
     }
     head_len = write_head(c, r, head, sizeof(head));
-    /* hiredis sets ctx->err when it is out of memory; the step sees it. */
-    redisAppendFormattedCommand(c->ctx, head, head_len);
-    redisAppendFormattedCommand(c->ctx, buf_slice(&r->keys).ptr, r->keys.len);
-    if (r->args.len)
-        redisAppendFormattedCommand(c->ctx, buf_slice(&r->args).ptr, r->args.len);
+    buf_add(&c->out, head, head_len); /* without memory for it: redis_conn_flush sees that */
+    buf_add(&c->out, buf_slice(&r->keys).ptr, r->keys.len);
+    buf_add(&c->out, buf_slice(&r->args).ptr, r->args.len);
 }
 
 static void append(struct redis_conn *c, struct redis_request *r)
@@ -308,23 +307,35 @@ static void recall_aside(struct redis_conn *c)
 /* What is left to be written of what was given out. */
 static size_t unwritten(const struct redis_conn *c)
 {
-    return sdslen(c->ctx->obuf) + (c->half ? redis_request_size(c->half) - c->half_at : 0);
+    return c->out.len + (c->half ? redis_request_size(c->half) - c->half_at : 0);
 }
 
-/* One write(2) at most per OUTPUT_LIMIT. True while there may be more. */
+static bool send_out(struct redis_conn *c)
+{
+    struct slice out = buf_slice(&c->out);
+    ssize_t n = send(c->ctx->fd, out.ptr, out.len, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+    if (n < 0 && errno != EAGAIN && errno != EINTR) {
+        drop_sys(c, errno);
+        return false;
+    }
+    buf_consume(&c->out, n > 0 ? (size_t)n : 0);
+    if (c->out.len == 0 && c->out.cap > KEEP_MAX)
+        buf_release(&c->out);
+    return true;
+}
+
+/* One system call at most per OUTPUT_LIMIT. True while there may be more. */
 static bool write_some(struct redis_conn *c)
 {
     size_t before = unwritten(c);
-    int all = 0;
 
     if (before == 0)
         return false;
-    if (c->half && sdslen(c->ctx->obuf) == 0) {
+    if (c->out.len == 0)
         send_half(c);
-    } else if (redisBufferWrite(c->ctx, &all) != REDIS_OK) {
-        drop_text(c, c->ctx->errstr);
+    else if (!send_out(c))
         return false;
-    }
     c->blocked = unwritten(c) == before;
     return !c->blocked;
 }
@@ -332,7 +343,7 @@ static bool write_some(struct redis_conn *c)
 /* Nothing overtakes a raw request, which is written from its own memory. */
 static bool has_room(const struct redis_conn *c)
 {
-    return !c->half && sdslen(c->ctx->obuf) < OUTPUT_LIMIT;
+    return !c->half && c->out.len < OUTPUT_LIMIT;
 }
 
 void redis_conn_flush(struct redis_conn *c)
@@ -345,8 +356,8 @@ void redis_conn_flush(struct redis_conn *c)
             while (c->waiting.head && has_room(c))
                 send_one(c, pop_head(&c->waiting));
         }
-        if (c->ctx->err) {
-            drop_text(c, c->ctx->errstr);
+        if (c->out.failed) {
+            drop_text(c, "out of memory");
             return;
         }
     } while (write_some(c) && c->phase >= REDIS_GREETING);
@@ -495,13 +506,16 @@ static void read_all(struct redis_conn *c)
 
 void redis_conn_step(struct redis_conn *c)
 {
+    /* The answer to what is only written now is not there yet; the next step looks. */
+    bool was_silent = c->unanswered == 0 && c->phase == REDIS_READY && !c->subscriber;
+
     if (c->phase == REDIS_DOWN)
         start_connect(c);
     if (c->phase == REDIS_CONNECTING)
         finish_connect(c);
     if (c->phase >= REDIS_GREETING)
         redis_conn_flush(c);
-    if (c->phase >= REDIS_GREETING)
+    if (c->phase >= REDIS_GREETING && !(was_silent && c->unanswered))
         read_all(c);
     redis_conn_flush(c);
 }

@@ -3,7 +3,8 @@
  *
  * Purpose: a state machine over hiredis's non-blocking context that connects, greets (AUTH, SELECT,
  * ...), sends what waits, reads replies in order, and tries again with backoff when it broke.
- * Big raw requests go straight from their own memory to the socket, the others through hiredis.
+ * Raw requests go straight from their own memory to the socket, the others through `out`; hiredis
+ * connects and reads. Nothing that is written raises SIGPIPE.
  * Model: a request is a command or script call under construction (its arguments are appended in
  * RESP form, so that small ones can still grow while they wait), with the items whose fate its
  * reply decides. redis_conn_step does everything that can be done without waiting. Replies go to
@@ -122,6 +123,7 @@ struct redis_conn {
     struct redis_requests waiting;
     struct redis_requests aside; /* told "not now" */
     struct redis_requests sent;
+    struct buf out;             /* what is to be written in front of anything else */
     struct redis_request *half; /* the last of sent, of which the socket took a part; or NULL */
     size_t half_at;             /* how many bytes */
     size_t greetings;           /* sent and not answered */

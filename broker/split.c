@@ -475,6 +475,8 @@ struct broker *split_wrap(struct broker *jobs, struct broker *results, struct er
     s->ops.caps = jobs->ops->caps & ~(unsigned)(BROKER_CAP_ATOMIC_FINISH | BROKER_CAP_RESULTS);
     if (results)
         s->ops.caps |= BROKER_CAP_RESULTS;
+    if (results && !(results->ops->caps & BROKER_CAP_NO_SIGPIPE))
+        s->ops.caps &= ~(unsigned)BROKER_CAP_NO_SIGPIPE;
     s->base.ops = &s->ops;
     s->jobs = jobs;
     s->results = results;

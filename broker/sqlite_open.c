@@ -394,7 +394,8 @@ static int op_watch(struct broker *base, const uint64_t *tags, const struct slic
 static const struct broker_ops sqlite_table = {
     .name = "sqlite",
     .caps = BROKER_CAP_ATOMIC_FINISH | BROKER_CAP_LEASES | BROKER_CAP_DELAY | BROKER_CAP_PRIORITY |
-            BROKER_CAP_PEEK | BROKER_CAP_RESULTS | BROKER_CAP_DURABLE | BROKER_CAP_CLAIMS,
+            BROKER_CAP_PEEK | BROKER_CAP_RESULTS | BROKER_CAP_DURABLE | BROKER_CAP_CLAIMS |
+            BROKER_CAP_NO_SIGPIPE,
     .close = sqlite_close,
     .pollset = sqlite_pollset,
     .deadline = sqlite_deadline,

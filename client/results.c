@@ -108,7 +108,7 @@ static int ask_new(struct asking *a, struct err *e)
         tags[n] = a->tag + i;
         ids[n++] = slice_of(a->ids[i]);
     }
-    sigpipe_enter(&guard);
+    sigpipe_enter_if(&guard, session_may_sigpipe(a->s));
     if (n > 0)
         status = submit(a, tags, ids, n, e);
     sigpipe_leave(&guard);
@@ -144,7 +144,7 @@ static void unwatch(struct asking *a)
 {
     struct sigpipe_guard guard;
 
-    sigpipe_enter(&guard);
+    sigpipe_enter_if(&guard, session_may_sigpipe(a->s));
     for (size_t i = 0; i < a->n; i++) {
         struct slice id = slice_of(a->ids[i]);
 

@@ -105,7 +105,7 @@ static int publish_new(struct sending *sending, struct err *e)
         if (sending->v[i].state == OUTGOING_NEW)
             messages[n++] = message_of(sending, i);
     }
-    sigpipe_enter(&guard);
+    sigpipe_enter_if(&guard, session_may_sigpipe(sending->s));
     if (n > 0)
         status = broker_publish(sending->s->broker, messages, n, e);
     sending->published = true;

@@ -26,6 +26,11 @@ static void ignore_event(void *user, const struct broker_event *event)
     (void)event;
 }
 
+bool session_may_sigpipe(const struct session *s)
+{
+    return s->broker && !(broker_caps(s->broker) & BROKER_CAP_NO_SIGPIPE);
+}
+
 static void sleep_until(struct session *s, int64_t until_ms)
 {
     struct pollfd fds[FDS_MAX];
@@ -42,7 +47,7 @@ int session_step(struct session *s, int64_t until_ms, session_handle_fn *handle,
     struct sigpipe_guard guard;
     int n;
 
-    sigpipe_enter(&guard);
+    sigpipe_enter_if(&guard, session_may_sigpipe(s));
     n = broker_poll(s->broker, events, EVENTS_MAX);
     for (int i = 0; i < n; i++) {
         if (events[i].kind == BROKER_STATE)
@@ -142,7 +147,7 @@ void session_close(struct session *s)
 {
     struct sigpipe_guard guard;
 
-    sigpipe_enter(&guard);
+    sigpipe_enter_if(&guard, session_may_sigpipe(s));
     broker_close(s->broker, false);
     sigpipe_leave(&guard);
     s->broker = NULL;
@@ -180,7 +185,7 @@ int session_ask(struct session *s, enum broker_question question, struct slice q
     struct sigpipe_guard guard;
     int status;
 
-    sigpipe_enter(&guard);
+    sigpipe_enter_if(&guard, session_may_sigpipe(s));
     status = broker_ask(s->broker, &ask, e);
     sigpipe_leave(&guard);
     while (status == 0 && !q.answered && !q.failed) {

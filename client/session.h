@@ -54,6 +54,9 @@ typedef void session_handle_fn(void *user, const struct broker_event *event);
 int session_step(struct session *s, int64_t until_ms, session_handle_fn *handle, void *user,
                  struct err *e);
 
+/* Whether the broker's writes have to be guarded (sigpipe.h). */
+bool session_may_sigpipe(const struct session *s);
+
 /* n tags in a row: the first. */
 uint64_t session_tags(struct session *s, size_t n);
 

@@ -15,8 +15,11 @@
 struct sigpipe_guard {
     sigset_t mask_before;
     bool pending_before;
+    bool idle; /* there is nothing to guard against */
 };
 
+/* As enter, if `needed`. */
+void sigpipe_enter_if(struct sigpipe_guard *guard, bool needed);
 void sigpipe_enter(struct sigpipe_guard *guard);
 void sigpipe_leave(const struct sigpipe_guard *guard);
 
