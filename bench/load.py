@@ -122,6 +122,14 @@ class Load:
             process.wait(60)
 
 
+def enqueue_lines(broker, lines):
+    """Enqueues dicts, made one by one, so that a million of them needs no memory."""
+    with tempfile.TemporaryFile("w+") as text:
+        text.writelines(json.dumps(line) + "\n" for line in lines)
+        text.seek(0)
+        subprocess.run([harness.program(), "-b", broker.url, "call", "-"], stdin=text, stdout=subprocess.DEVNULL, check=True)
+
+
 def done_count(broker, jobs):
     """What settled must wait for when a warm job went before: RabbitMQ's is counted by what is left."""
     return jobs if broker.rabbitmq else jobs + 1

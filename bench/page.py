@@ -26,6 +26,20 @@ ROWS = {
     "start": ("from the start of the worker to its first job done, ms", 1),
 }
 
+REAL = {
+    "real_parse": ("parse an access log, lines/s and core", 1), "real_loader": ("load it in one process, lines/s", 1),
+    "real_parse_share": ("share of that which is reading and parsing", 1),
+    **{f"real_{case}_{n}": (f"{what}, {n} runner{'s' if n > 1 else ''}", 1) for n in (1, 2) for case, what in (
+        ("load", "load it, lines/s, beside that one process as Amdahl's law scales it"),
+        ("load_reported", "the same with the report of `etl load`, lines/s"),
+        ("memory_begin", "memory of all our processes after a tenth of the load, KiB PSS"), ("memory_middle", "in the middle"),
+        ("memory_end", "at the end"), ("memory_growth", "its growth between the first and the last"))},
+    **{f"real_{case}_{figure}": (f"{what}: {shown}", 1) for case, what in (
+        ("sha", "SHA-256 of large files"), ("words", "words of large files"), ("tree", "words of a tree of small files"))
+       for figure, shown in (("speed_up", "S(2), beside two bare processes"), ("1", "files/s with 1 runner, beside a bare process"),
+                             ("2", "with 2 runners, beside two bare processes"))},
+}
+
 
 def number(value):
     """12345.6 as 12,346, 0.123 as 0.123."""
@@ -40,10 +54,10 @@ def spread(found, factor=1):
     return values[1] if found["runs"] == 1 else " / ".join(values)
 
 
-def by_row(figures, column):
-    """{(case, placement): {column's value: figure}} in the order of ROWS."""
+def by_row(figures, column, rows=None):
+    """{(case, placement): {column's value: figure}} in the order of ROWS, or of others."""
     found = {}
-    for case in ROWS:
+    for case in rows or ROWS:
         for figure in figures:
             if figure["case"] == case and column in figure and "median" in figure:
                 found.setdefault((case, figure.get("placement")), {})[figure[column]] = figure
@@ -80,6 +94,18 @@ def of_limits(figures):
                                 for row, cells in found.items()]) if found else None
 
 
+def of_real(figures):
+    """Each figure with its ratio, if it stands beside another: those of brokers, and what was done without one."""
+    found = by_row(figures, "broker", REAL)
+    kinds = columns(found)
+
+    def cell(figure):
+        beside = f"; {spread(figure['ratio'])} of {number(figure['limit']['median'])}" if "ratio" in figure else ""
+        return spread(figure) + beside
+    return table(["", *kinds], [[REAL[case][0], *(cell(cells[k]) if k in cells else "" for k in kinds)]
+                                for (case, _), cells in found.items()]) if found else None
+
+
 def of_peers(figures):
     """Medians; the cases that bench/peers measures are named by itself."""
     figures = [figure for figure in figures if "peer" in figure and "median" in figure]
@@ -93,7 +119,7 @@ def of_peers(figures):
 # Pictures that bench/plot draws from the same figures, below their table.
 PICTURES = {"limit": (("limit", "share of the limit, by case and broker"), ("round_trip", "round trips on Redis beside the bare ones")),
             "peers": (("peers", "jobs per second of other queues and of Celeriac"),)}
-TABLES = {"ours": of_ours, "limit": of_limits, "peers": of_peers}
+TABLES = {"ours": of_ours, "limit": of_limits, "peers": of_peers, "real": of_real}
 
 
 def fill(page, figures):

@@ -1,12 +1,15 @@
 /*
  * hash.c - hash.sha256: SHA-256 of a text, hashed again `rounds` times, as lower-case hex. One
  * round over a short text costs the same everywhere on one machine, so the number of rounds is a
- * dial for CPU time: the tests and benchmarks calibrate it.
+ * dial for CPU time: the tests and benchmarks calibrate it. hash.sha256_file: that of a file's
+ * bytes.
  */
 #include "tasks/builtin.h"
 
 #include <nettle/base16.h>
 #include <nettle/sha2.h>
+
+#include "tasks/file.h"
 
 #define CANCEL_EVERY 4096
 
@@ -19,12 +22,19 @@ static void sha256(size_t len, const uint8_t *bytes, uint8_t digest[SHA256_DIGES
     sha256_digest(&ctx, SHA256_DIGEST_SIZE, digest);
 }
 
+static int answer(struct celeriac_call *call, const uint8_t digest[SHA256_DIGEST_SIZE])
+{
+    char hex[BASE16_ENCODE_LENGTH(SHA256_DIGEST_SIZE)];
+
+    base16_encode_update(hex, SHA256_DIGEST_SIZE, digest);
+    return celeriac_ok(call, json_stringn(hex, sizeof(hex)));
+}
+
 static int hash_sha256(struct celeriac_call *call)
 {
     json_t *data = celeriac_arg(call, 0, "data");
     json_t *rounds = celeriac_arg(call, 1, "rounds");
     uint8_t digest[SHA256_DIGEST_SIZE];
-    char hex[BASE16_ENCODE_LENGTH(SHA256_DIGEST_SIZE)];
 
     if (!json_is_string(data))
         return celeriac_fail(call, "TypeError", "data is not a string");
@@ -36,8 +46,25 @@ static int hash_sha256(struct celeriac_call *call)
             return -1;
         sha256(sizeof(digest), digest, digest);
     }
-    base16_encode_update(hex, sizeof(digest), digest);
-    return celeriac_ok(call, json_stringn(hex, sizeof(hex)));
+    return answer(call, digest);
+}
+
+static void take_block(void *user, const unsigned char *bytes, size_t len)
+{
+    sha256_update(user, len, bytes);
+}
+
+static int hash_sha256_file(struct celeriac_call *call)
+{
+    uint8_t digest[SHA256_DIGEST_SIZE];
+    struct sha256_ctx ctx;
+    int rc;
+
+    sha256_init(&ctx);
+    if (!file_read(call, take_block, &ctx, &rc))
+        return rc;
+    sha256_digest(&ctx, sizeof(digest), digest);
+    return answer(call, digest);
 }
 
 static const struct celeriac_task rows[] = {
@@ -45,6 +72,10 @@ static const struct celeriac_task rows[] = {
      .name = "hash.sha256",
      .params = "data, rounds=1",
      .run = hash_sha256},
+    {.size = sizeof(struct celeriac_task),
+     .name = "hash.sha256_file",
+     .params = "path",
+     .run = hash_sha256_file},
 };
 
 struct builtin_table hash_tasks(void)
