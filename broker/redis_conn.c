@@ -1,9 +1,9 @@
 #include "broker/redis_conn.h"
 
+#include "base/decimal.h"
 #include "broker/backoff.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -215,24 +215,31 @@ static void spill_half(struct redis_conn *c)
 }
 
 /* What stands before the keys of a request. */
-static size_t write_head(const struct redis_conn *c, const struct redis_request *r, char *head,
-                         size_t size)
+static void write_head(struct redis_conn *c, const struct redis_request *r)
 {
-    char count[24];
-    int count_len;
+    struct decimal room;
+    struct slice count;
 
-    if (r->script == REDIS_PLAIN)
-        return (size_t)snprintf(head, size, "*%zu\r\n", r->keys_len);
-    count_len = snprintf(count, sizeof(count), "%zu", r->keys_len);
-    return (size_t)snprintf(head, size, "*%zu\r\n$7\r\nEVALSHA\r\n$40\r\n%s\r\n$%d\r\n%s\r\n",
-                            3 + r->keys_len + r->args_len, c->sha[r->script], count_len, count);
+    buf_adds(&c->out, "*");
+    if (r->script == REDIS_PLAIN) {
+        buf_addi(&c->out, (int64_t)r->keys_len);
+        buf_adds(&c->out, "\r\n");
+        return;
+    }
+    buf_addi(&c->out, (int64_t)(3 + r->keys_len + r->args_len));
+    buf_adds(&c->out, "\r\n$7\r\nEVALSHA\r\n$40\r\n");
+    buf_add(&c->out, c->sha[r->script], REDIS_SHA_SIZE - 1);
+    buf_adds(&c->out, "\r\n$");
+    count = decimal_of(&room, (int64_t)r->keys_len);
+    buf_addi(&c->out, (int64_t)count.len);
+    buf_adds(&c->out, "\r\n");
+    buf_add(&c->out, count.ptr, count.len);
+    buf_adds(&c->out, "\r\n");
 }
 
+/* Without memory for it: redis_conn_flush sees that. */
 static void write_out(struct redis_conn *c, struct redis_request *r)
 {
-    char head[160];
-    size_t head_len;
-
     if (c->half)
         spill_half(c);
     if (r->script == REDIS_RAW) {
@@ -240,8 +247,7 @@ static void write_out(struct redis_conn *c, struct redis_request *r)
         c->half_at = 0;
         return;
     }
-    head_len = write_head(c, r, head, sizeof(head));
-    buf_add(&c->out, head, head_len); /* without memory for it: redis_conn_flush sees that */
+    write_head(c, r);
     buf_add(&c->out, buf_slice(&r->keys).ptr, r->keys.len);
     buf_add(&c->out, buf_slice(&r->args).ptr, r->args.len);
 }

@@ -282,7 +282,7 @@ json_t *task_call_json(const char *member, const char *text, struct err *e)
 
 static int option_json(struct task_call *call, const char *name, const char *text, struct err *e)
 {
-    const struct member *m = known_member(name);
+    const struct member *m;
     json_t *value;
     int status;
 
@@ -291,6 +291,7 @@ static int option_json(struct task_call *call, const char *name, const char *tex
     value = task_call_json(name, text, e);
     if (!value)
         return -1;
+    m = known_member(name);
     status = m->set(call, m, value, e);
     json_decref(value);
     return status;
@@ -323,7 +324,7 @@ static int option_args(struct task_call *call, const struct celeriac_task_option
 
 static int option_number(struct task_call *call, const char *name, double number, struct err *e)
 {
-    const struct member *m = known_member(name);
+    const struct member *m;
     json_t *value;
     int status;
 
@@ -334,6 +335,7 @@ static int option_number(struct task_call *call, const char *name, double number
     value = json_real(number);
     if (!value)
         return err_nomem(e);
+    m = known_member(name);
     status = m->set(call, m, value, e);
     json_decref(value);
     return status;
