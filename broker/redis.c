@@ -203,14 +203,15 @@ void redis_greet_auth(struct redis_conn *c)
 static void main_greet(void *owner, struct redis_conn *c)
 {
     struct redis_broker *b = owner;
+    enum redis_script_id first = b->queues_len ? REDIS_SCRIPT_FETCH : REDIS_SCRIPT_GET;
 
     redis_greet_auth(c);
     redis_greet(c, true, (const char *[]){"SELECT", b->db, NULL});
     redis_greet(c, false, (const char *[]){"CLIENT", "SETNAME", "celeriac", NULL});
-    for (int i = 0; i < REDIS_SCRIPTS; i++)
-        redis_greet(
-            c, true,
-            (const char *[]){"SCRIPT", "LOAD", redis_script_text((enum redis_script_id)i), NULL});
+    /* One of them, so that a server without scripts is refused here; the others as they are used.
+     */
+    redis_greet(c, true, (const char *[]){"SCRIPT", "LOAD", redis_script_text(first), NULL});
+    c->known[first] = true;
     if (!b->queues_len)
         redis_ask_transactions(b, c);
 }

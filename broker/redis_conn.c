@@ -89,6 +89,7 @@ static void close_ctx(struct redis_conn *c)
     c->phase = REDIS_DOWN;
     buf_release(&c->out);
     c->half = NULL;
+    memset(c->known, 0, sizeof(c->known));
     c->greetings = 0;
     c->unanswered = 0;
     c->blocked = false;
@@ -214,27 +215,45 @@ static void spill_half(struct redis_conn *c)
     c->half = NULL;
 }
 
+static void add_bulk(struct buf *out, const char *text, size_t len)
+{
+    buf_adds(out, "$");
+    buf_addi(out, (int64_t)len);
+    buf_adds(out, "\r\n");
+    buf_add(out, text, len);
+    buf_adds(out, "\r\n");
+}
+
+/* As text once: most connections need few of the scripts. */
+static void write_script(struct redis_conn *c, enum redis_script_id script)
+{
+    const char *text = redis_script_text(script);
+
+    if (c->known[script]) {
+        buf_adds(&c->out, "$7\r\nEVALSHA\r\n");
+        add_bulk(&c->out, c->sha[script], REDIS_SHA_SIZE - 1);
+    } else {
+        buf_adds(&c->out, "$4\r\nEVAL\r\n");
+        add_bulk(&c->out, text, strlen(text));
+    }
+    c->known[script] = true;
+}
+
 /* What stands before the keys of a request. */
 static void write_head(struct redis_conn *c, const struct redis_request *r)
 {
+    bool plain = r->script == REDIS_PLAIN;
     struct decimal room;
     struct slice count;
 
     buf_adds(&c->out, "*");
-    if (r->script == REDIS_PLAIN) {
-        buf_addi(&c->out, (int64_t)r->keys_len);
-        buf_adds(&c->out, "\r\n");
+    buf_addi(&c->out, (int64_t)(plain ? r->keys_len : 3 + r->keys_len + r->args_len));
+    buf_adds(&c->out, "\r\n");
+    if (plain)
         return;
-    }
-    buf_addi(&c->out, (int64_t)(3 + r->keys_len + r->args_len));
-    buf_adds(&c->out, "\r\n$7\r\nEVALSHA\r\n$40\r\n");
-    buf_add(&c->out, c->sha[r->script], REDIS_SHA_SIZE - 1);
-    buf_adds(&c->out, "\r\n$");
+    write_script(c, r->script);
     count = decimal_of(&room, (int64_t)r->keys_len);
-    buf_addi(&c->out, (int64_t)count.len);
-    buf_adds(&c->out, "\r\n");
-    buf_add(&c->out, count.ptr, count.len);
-    buf_adds(&c->out, "\r\n");
+    add_bulk(&c->out, count.ptr, count.len);
 }
 
 /* Without memory for it: redis_conn_flush sees that. */

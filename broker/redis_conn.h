@@ -133,6 +133,7 @@ struct redis_conn {
     bool troubled;   /* hooks->again was told */
     unsigned failures;
     char sha[REDIS_SCRIPTS][REDIS_SHA_SIZE];
+    bool known[REDIS_SCRIPTS]; /* the server was given its text on this connection */
     int64_t retry_at_ms;
     int64_t alive_at_ms; /* last bytes received, or first request sent after silence */
     struct err broken;   /* set while replies are read: close when done */

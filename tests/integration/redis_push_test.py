@@ -90,13 +90,13 @@ class Push(unittest.TestCase):
     def test_a_batch_is_a_transaction(self):
         celeriac(self.redis.url, "call", "-", stdin=lines(), check=0)
         self.assert_there()
-        self.assertGreater(self.commands("eval"), 0)
+        self.assertGreater(self.commands("exec"), 1)
         self.assertLess(self.commands("lpush"), 10)
 
     def test_two_messages_are_a_script(self):
         celeriac(self.redis.url, "call", "-", stdin=lines(2), check=0)
         self.assert_there(2)
-        self.assertEqual(self.commands("eval"), 0)
+        self.assertLessEqual(self.commands("exec"), 1)  # the question whether there are transactions
 
     def test_a_user_without_transactions_pushes_in_scripts(self):
         for user, refused in (("nomulti", "-multi"), ("noexec", "-exec"), ("neither", "-@transaction")):
@@ -106,7 +106,7 @@ class Push(unittest.TestCase):
                 self.redis.cli("ACL", "SETUSER", user, "on", ">secret", "~*", "&*", "+@all", refused)
                 celeriac(self.url_of(user), "call", "-", stdin=lines(), check=0)
                 self.assert_there()
-                self.assertEqual(self.commands("eval"), 0)
+                self.assertLessEqual(self.commands("exec"), 1)  # the question whether there are transactions
 
     def test_a_queue_that_is_no_list_refuses_all_and_counts_none(self):
         self.redis.cli("SET", "celery", "text")
