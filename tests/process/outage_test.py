@@ -17,7 +17,7 @@ import time
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
-from harness import (SCALE, Redis, Worker, broker, call, call_many, celeriac, command, result, totals, unaccounted,  # noqa: E402
+from harness import (SCALE, VALGRIND, Redis, Worker, broker, call, call_many, celeriac, command, result, totals, unaccounted,  # noqa: E402
                      valgrind_findings, wait_until)
 from rabbitmq import RabbitMQ  # noqa: E402
 
@@ -328,6 +328,7 @@ class RedisServer(unittest.TestCase):
         self.redis.cli("SWAPDB", "0", "5")
         self.assertEqual(result(self.url, task_id, wait_s=60)["result"], 9)
 
+    @unittest.skipIf(VALGRIND, "takes minutes there; the sanitizers' build has it")
     def test_a_huge_message_is_buried(self):
         worker = add_worker(self, self.url, self.dir, "-c", "1")
         dispatcher = worker.dispatcher()
@@ -516,7 +517,7 @@ class RabbitMQServer(unittest.TestCase):
         worker = self.worker("-c", "2")
         task_id = self.running(1.5)
         self.publish("sleep", task_id, "[[0.01], {}, {}]", celeriac_again=True)
-        self.assertEqual(result(self.url, task_id, wait_s=30)["result"], 1.5)
+        self.assertEqual(result(self.url, task_id, wait_s=30)["result"], 1.5 * SCALE)
         wait_until(lambda: "came again and is dropped" in worker.log(), "the second copy")
         self.assert_all_done(2)
         self.assertEqual(totals(self.url)["duplicates"], 0)

@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 """The private rabbitmq-server itself: what it keeps over a kill, what it offers, and that nothing of it stays behind."""
+import contextlib
 import os
 import pathlib
 import signal
@@ -22,9 +23,10 @@ def loopback_only(pid):
     """Whether every TCP socket that the process listens on has a loopback address."""
     inodes = set()
     for entry in pathlib.Path(f"/proc/{pid}/fd").iterdir():
-        link = os.readlink(entry)
-        if link.startswith("socket:["):
-            inodes.add(link[8:-1])
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            link = os.readlink(entry)
+            if link.startswith("socket:["):
+                inodes.add(link[8:-1])
     found = []
     for table, loopback in (("tcp", ("0100007F",)), ("tcp6", ("00000000000000000000000001000000", "0000000000000000FFFF00000100007F"))):
         for line in pathlib.Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
