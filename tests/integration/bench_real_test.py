@@ -29,7 +29,7 @@ def check_etl(directory, kinds):
     assert 0 < found["no queue", "real_parse_share"]["median"] < 1, found
     for broker in kinds[1::2]:
         for n in (1, 2):
-            assert found[broker, f"real_load_{n}"]["median"] > 0 and found[broker, f"real_load_{n}"]["ratio"]["median"] > 0, found
+            assert found[broker, f"real_load_{n}"]["median"] > 0 and "ratio" in found[broker, f"real_load_{n}"], found
             assert found[broker, f"real_memory_end_{n}"]["median"] > 0, found
     assert not list(pathlib.Path(directory).glob("celeriac-real-*"))
 
@@ -44,7 +44,8 @@ def check_files(directory, kinds):
     for case in ("sha", "words"):
         found = run("--case", case, "--tree", str(tree), "--smallest", "2", *kinds)
         for broker in kinds[1::2]:
-            assert found[broker, f"real_{case}_speed_up"]["files"] == FILES and found[broker, f"real_{case}_2"]["median"] > 0, found
+            line = found[broker, f"real_{case}_2"]
+            assert (line["files"], line["times"]) == (FILES, 4) and line["median"] > 0, found
     with harness.Worker(f"sqlite:{directory}/q.db", "-c", "1") as worker:
         path = tree / "file 7"
         answers = [harness.result(worker.url, harness.call(worker.url, task, str(path)), wait_s=30)["result"]
