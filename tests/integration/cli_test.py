@@ -6,7 +6,6 @@ import pathlib
 import pty
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
 import harness  # noqa: E402
+from frozen import frozen  # noqa: E402
 
 KIND = "sqlite"
 UUID = re.compile(r"^[0-9a-f]{8}-[0-9a-f]{4}-[47][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$")
@@ -478,11 +478,8 @@ class RedisFaults(Case):
 
     def test_stopped_server(self):
         redis = self.server().start()
-        os.kill(redis.process.pid, signal.SIGSTOP)
-        try:
+        with frozen(redis.process.pid):
             self.refused(3, r"did not answer", "-b", redis.url, "status", "--timeout", "0.5", broker=False)
-        finally:
-            os.kill(redis.process.pid, signal.SIGCONT)
 
     def test_bulk_over_a_hang(self):
         redis = self.server().start()
@@ -491,9 +488,8 @@ class RedisFaults(Case):
         process.stdin.write('{"task": "a", "id": "1"}\n')
         process.stdin.flush()
         self.assertEqual(process.stdout.readline(), "1\n")
-        os.kill(redis.process.pid, signal.SIGSTOP)
-        out, errors = process.communicate('{"task": "b"}\n{"task": "c"}\n', timeout=harness.DEADLINE_S)
-        os.kill(redis.process.pid, signal.SIGCONT)
+        with frozen(redis.process.pid):
+            out, errors = process.communicate('{"task": "b"}\n{"task": "c"}\n', timeout=harness.DEADLINE_S)
         self.assertEqual((process.returncode, out), (7, ""))
         self.assertRegex(errors, r"^celeriac: line 2: .*\nceleriac: 1 sent, 0 bad lines, 2 not confirmed; the rest")
 

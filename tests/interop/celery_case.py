@@ -16,6 +16,7 @@ import unittest
 HERE = pathlib.Path(__file__).resolve().parent
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(HERE.parent / "support"))
+from frozen import freeze  # noqa: E402
 from harness import Redis, Worker, wait_until  # noqa: E402
 
 for module in ("celery", "redis"):
@@ -99,7 +100,7 @@ class CeleryCase(unittest.TestCase):
     def kill_at_once(self, worker):
         """Everything of ours: a dispatcher that sees its supervisor die would hand its leases back."""
         pids = [worker.dispatcher(), *worker.runners()]
-        os.kill(pids[0], signal.SIGSTOP)
+        freeze(pids[0])
         worker.process.kill()
         worker.process.wait()
         for pid in pids:

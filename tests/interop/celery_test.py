@@ -18,6 +18,7 @@ import time
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+from frozen import freeze  # noqa: E402
 from harness import Redis, Worker, call, result, totals, unaccounted, wait_until  # noqa: E402
 
 for module in ("celery", "redis"):
@@ -169,7 +170,7 @@ print(json.dumps(values))
     def kill(self, worker):
         """All at once: a dispatcher that sees its supervisor die would hand its leases back."""
         dispatcher = worker.dispatcher()
-        os.kill(dispatcher, signal.SIGSTOP)
+        freeze(dispatcher)
         worker.stop(signal.SIGKILL)
         try:
             os.kill(dispatcher, signal.SIGKILL)

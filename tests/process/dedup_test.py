@@ -12,6 +12,7 @@ import time
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+from frozen import freeze  # noqa: E402
 from harness import SCALE, Worker, broker, call, call_many, celeriac, result, totals, unaccounted, valgrind_findings, wait_until  # noqa: E402
 
 KIND = "sqlite"
@@ -211,7 +212,7 @@ class DedupTest(unittest.TestCase):
         self.started()
         family = [gone.process.pid, gone.dispatcher(), *gone.runners()]
         for pid in family:  # the supervisor first, so that nobody hands anything back
-            os.kill(pid, signal.SIGSTOP)
+            freeze(pid)
         for pid in family:
             os.kill(pid, signal.SIGKILL)
         gone.process.wait()

@@ -4,9 +4,7 @@
 usage: outage_test.py sqlite|redis|amqp [unittest arguments]
 """
 import base64
-import contextlib
 import json
-import os
 import pathlib
 import signal
 import sqlite3
@@ -17,6 +15,7 @@ import time
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+from frozen import frozen  # noqa: E402
 from harness import (SCALE, VALGRIND, Redis, Worker, broker, call, call_many, celeriac, command, result, totals, unaccounted,  # noqa: E402
                      valgrind_findings, wait_until)
 from rabbitmq import RabbitMQ  # noqa: E402
@@ -24,17 +23,6 @@ from rabbitmq import RabbitMQ  # noqa: E402
 
 def tearDownModule():
     assert not valgrind_findings(), valgrind_findings()
-
-
-@contextlib.contextmanager
-def frozen(pids):
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
 
 
 def add_worker(test, url, directory, *args):
@@ -243,13 +231,10 @@ class RedisServer(unittest.TestCase):
         worker = add_worker(self, self.url, self.dir, "-c", "1")
         result(self.url, call(self.url, "math.add", 1, 1), wait_s=30)
         dispatcher = worker.dispatcher()
-        self.redis.process.send_signal(signal.SIGSTOP)
-        try:
+        with frozen(self.redis.process.pid):
             wait_until(lambda: worker.process.poll() is None, "the worker")
             with self.assertRaises(subprocess.TimeoutExpired):
                 worker.process.wait(4.5)
-        finally:
-            self.redis.process.send_signal(signal.SIGCONT)
         # The dispatcher answered the supervisor's pings all the time.
         self.assertEqual(worker.dispatcher(), dispatcher)
         self.assertEqual(result(self.url, call(self.url, "math.add", 2, 1), wait_s=30)["result"], 3)
@@ -429,13 +414,10 @@ class RabbitMQServer(unittest.TestCase):
         worker = self.worker("-c", "2")
         dispatcher, task_id = worker.dispatcher(), self.running(3)
         call_many(self.url, [{"task": "sleep", "args": [0.1]} for _ in range(30)])
-        self.server.send_signal(signal.SIGSTOP)
-        try:
+        with frozen(self.server.pid):
             refused = celeriac(self.url, "call", "math.add", "-a", "[1, 1]", "--timeout", str(2 * SCALE))
             with self.assertRaises(subprocess.TimeoutExpired):
                 worker.process.wait(5)
-        finally:
-            self.server.send_signal(signal.SIGCONT)
         self.assertEqual((refused.returncode, refused.stdout), (3, ""), refused)
         self.assertIn("127.0.0.1", refused.stderr)
         # It answered the supervisor's pings all the time.
@@ -447,7 +429,7 @@ class RabbitMQServer(unittest.TestCase):
         worker = self.worker("-c", "2")
         dispatcher, task_id = worker.dispatcher(), self.running(2)
         # A connection is told when it sends: the job may not end before the alarm.
-        with frozen(worker.runners()):
+        with frozen(*worker.runners()):
             self.server.memory_alarm(True)
         try:
             refused = celeriac(self.url, "call", "math.add", "-a", "[1, 1]", "--timeout", str(2 * SCALE))

@@ -11,6 +11,7 @@ import time
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+from frozen import freeze  # noqa: E402
 from harness import (SCALE, VALGRIND, Worker, broker, call, call_many, celeriac, process_tree, result, totals,  # noqa: E402
                      unaccounted, valgrind_findings, wait_until)
 
@@ -140,7 +141,7 @@ class WorkerTest(unittest.TestCase):
     def test_a_hanging_dispatcher_is_replaced(self):
         w = self.worker("-c", "1")
         hung = w.dispatcher()
-        os.kill(hung, signal.SIGSTOP)
+        freeze(hung)
         wait_until(lambda: w.dispatcher() not in (hung, None), "another dispatcher")
         self.assertIn("dispatcher hangs", w.log())
         self.assertEqual(result(self.url, call(self.url, "math.add", 1, 1), wait_s=30)["result"], 2)

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import pathlib
-import signal
 import socket
 import ssl
 import subprocess
@@ -13,7 +12,8 @@ import unittest
 import urllib.request
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from harness import process_tree, wait_until  # noqa: E402
+from frozen import frozen  # noqa: E402
+from harness import DEADLINE_S, process_tree, wait_until  # noqa: E402
 from rabbitmq import Attached, RabbitMQ, available, speaks_amqp  # noqa: E402
 
 WITH_RABBITMQ = str(pathlib.Path(__file__).resolve().parent / "with_rabbitmq.py")
@@ -61,9 +61,8 @@ class Server(unittest.TestCase):
         self.assertIn(vhost, self.server.ctl("list_vhosts").split())
 
     def test_it_is_frozen_and_goes_on(self):
-        self.server.send_signal(signal.SIGSTOP)
-        self.assertFalse(speaks_amqp(self.server.facts["port"]))
-        self.server.send_signal(signal.SIGCONT)
+        with frozen(self.server.pid):
+            self.assertFalse(speaks_amqp(self.server.facts["port"]))
         wait_until(lambda: speaks_amqp(self.server.facts["port"]), "the server to answer again")
 
     def test_it_listens_on_loopback_only(self):
@@ -83,16 +82,16 @@ class Server(unittest.TestCase):
     def test_tls_is_verified_against_its_own_authority(self):
         port = self.server.facts["tls_port"]
         good = ssl.create_default_context(cafile=self.server.facts["ca"])
-        with socket.create_connection(("127.0.0.1", port)) as plain, good.wrap_socket(plain, server_hostname="127.0.0.1") as secured:
+        with socket.create_connection(("127.0.0.1", port), DEADLINE_S) as plain, good.wrap_socket(plain, server_hostname="127.0.0.1") as secured:
             self.assertTrue(secured.getpeercert())
-        with socket.create_connection(("127.0.0.1", port)) as plain, self.assertRaises(ssl.SSLCertVerificationError):
+        with socket.create_connection(("127.0.0.1", port), DEADLINE_S) as plain, self.assertRaises(ssl.SSLCertVerificationError):
             ssl.create_default_context().wrap_socket(plain, server_hostname="127.0.0.1")
 
     def test_management_answers(self):
         opener = urllib.request.HTTPPasswordMgrWithDefaultRealm()
         url = f"http://127.0.0.1:{self.server.facts['api_port']}/api/overview"
         opener.add_password(None, url, "guest", "guest")
-        with urllib.request.build_opener(urllib.request.HTTPBasicAuthHandler(opener)).open(url) as answer:
+        with urllib.request.build_opener(urllib.request.HTTPBasicAuthHandler(opener)).open(url, timeout=DEADLINE_S) as answer:
             self.assertIn(b"rabbitmq_version", answer.read())
 
 

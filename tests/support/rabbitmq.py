@@ -237,10 +237,6 @@ class RabbitMQ(Control):
     def pid(self):
         return self.server.pid if self.server else None
 
-    def send_signal(self, sig):
-        """SIGSTOP and SIGCONT freeze it and let it go on."""
-        self.server.send_signal(sig)
-
     def kill9(self):
         """As a power failure of that one program: nothing is written on the way out."""
         if self.server:

@@ -131,8 +131,8 @@ static void a_plain_line_is_the_same_task(void **state)
     static const char *const lines[] = {
         "{\"task\": \"t\", \"id\": \"i\"}",
         " {\"id\":\"i\",\"task\":\"a.b c\",\"queue\":\"q\"} ",
-        "{\"task\": \"t\", \"id\": \"i\", \"args\": [1, \"x y\", [null, true]], \"kwargs\": "
-        "{\"k\": 0.5}}",
+        ("{\"task\": \"t\", \"id\": \"i\", \"args\": [1, \"x y\", [null, true]], "
+         "\"kwargs\": {\"k\": 0.5}}"),
         "{\"task\": \"t\", \"id\": \"i\", \"args\": [], \"kwargs\": {}}",
         "{\"task\": \"t\", \"id\": \"i\", \"args\": [\"\\u00e9\\n\", \"a\\\"b\", \"it's\"]}",
     };
