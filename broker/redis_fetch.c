@@ -128,9 +128,6 @@ void redis_fetch(struct redis_broker *b)
     b->listening = b->tracking;
     if (b->listening)
         redis_bell_listen(b);
-    redis_key(r, slice_of(REDIS_UNACKED));
-    redis_key(r, slice_of(REDIS_INDEX));
-    redis_key(r, slice_of(REDIS_FENCE));
     redis_argi(r, b->credit < FETCH_MAX ? b->credit : FETCH_MAX);
     redis_arg_score(r, clock_wall_ms(b->clock));
     redis_args(r, b->field_head);

@@ -1,5 +1,7 @@
 #include "broker/redis_script.h"
 
+#include "broker/redis_keys.h"
+
 #include <nettle/sha1.h>
 #include <stdio.h>
 #include <string.h>
@@ -129,21 +131,23 @@ static const char pushed[] = "if redis.call('TYPE', KEYS[3]).ok ~= 'list' then r
                              "redis.call('SET', KEYS[2], '1', 'PX', 60000)\n"
                              "return redis.call('HINCRBY', KEYS[1], 'published', ARGV[1])\n";
 
-/* KEYS unacked, unacked_index, fence, then the lists in the order they are served.
- * ARGV how many, score, field in front of the fence, field behind it, how many bytes, `listen` when
- * the bell is to ring for the lists that are empty then (`look`: they probably all are), then per
- * list the tail of the recorded value. Returns the first fence, how many of the lists, from the
- * first on, are empty now and were read, and pairs of list number and element; nothing when there
- * were none at all. S1, S2. What stands in front does nothing but make a wrong type fail before the
- * first pop: reads would do it too, but the bell would ring for what they read; and HDEL comes
- * first because a server out of memory refuses a growing command there. Lists are read after they
- * were popped, and full ones not at all: who pops what it listens for rings for itself. Pops grow
- * from 1 to 16 messages while those that came were small; before Redis 6.2 each is one. */
+/* KEYS the lists in the order they are served, and no other key: before 7.2 Redis makes the bell
+ * ring for all keys that a reading script was given, so that every fetch rang for what it wrote
+ * itself, and other workers' leases for idle ones. ARGV how many, score, field in front of the
+ * fence, field behind it, how many bytes, `listen` when the bell is to ring for the lists that are
+ * empty then (`look`: they probably all are), then per list the tail of the recorded value. Returns
+ * the first fence, how many of the lists, from the first on, are empty now and were read, and pairs
+ * of list number and element; nothing when there were none at all. S1, S2. What stands in front
+ * does nothing but make a wrong type fail before the first pop; HDEL comes first because a server
+ * out of memory refuses a growing command there. Lists are read after they were popped, and full
+ * ones not at all: who pops what it listens for rings for itself. Pops grow from 1 to 16 messages
+ * while those that came were small; before Redis 6.2 each is one. */
 static const char fetch[] =
-    "if ARGV[6] == 'look' and redis.call('EXISTS', unpack(KEYS, 4)) == 0 then return {} end\n"
-    "redis.call('HDEL', KEYS[1], '')\n"
-    "redis.call('ZREM', KEYS[2], '')\n"
-    "redis.call('SETRANGE', KEYS[3], 0, '')\n"
+    "local unacked, index, numbers = '" REDIS_UNACKED "', '" REDIS_INDEX "', '" REDIS_FENCE "'\n"
+    "if ARGV[6] == 'look' and redis.call('EXISTS', unpack(KEYS)) == 0 then return {} end\n"
+    "redis.call('HDEL', unacked, '')\n"
+    "redis.call('ZREM', index, '')\n"
+    "redis.call('SETRANGE', numbers, 0, '')\n"
     "local want, room = tonumber(ARGV[1]), tonumber(ARGV[5])\n"
     "local out, n, empty, step, most = {0, 0}, 0, 0, 1, 16\n"
     "local function pop(key, count)\n"
@@ -156,18 +160,18 @@ static const char fetch[] =
     "  local m = redis.pcall('RPOP', key)\n"
     "  return type(m) == 'string' and {m} or {}\n"
     "end\n"
-    "for i = 4, #KEYS do\n"
+    "for i = 1, #KEYS do\n"
     "  while n < want and room > 0 do\n"
     "    local count = math.min(step, want - n)\n"
     "    local got = pop(KEYS[i], count)\n"
     "    for _, m in ipairs(got) do\n"
     "      n = n + 1\n"
     "      room = room - #m\n"
-    "      out[2 * n + 1] = i - 4\n"
+    "      out[2 * n + 1] = i - 1\n"
     "      out[2 * n + 2] = m\n"
     "    end\n"
     "    if #got < count then\n"
-    "      empty = i - 3\n"
+    "      empty = i\n"
     "      break\n"
     "    end\n"
     "    local size = (tonumber(ARGV[5]) - room) / n\n"
@@ -176,13 +180,13 @@ static const char fetch[] =
     "  if n >= want or room <= 0 then break end\n"
     "end\n"
     "if ARGV[6] ~= '' then\n"
-    "  if KEYS[empty + 4] and not redis.pcall('RPOP', KEYS[empty + 4], 0) then\n"
+    "  if KEYS[empty + 1] and not redis.pcall('RPOP', KEYS[empty + 1], 0) then\n"
     "    empty = empty + 1\n"
     "  end\n"
-    "  if empty > 0 and redis.call('EXISTS', unpack(KEYS, 4, empty + 3)) > 0 then empty = 0 end\n"
+    "  if empty > 0 and redis.call('EXISTS', unpack(KEYS, 1, empty)) > 0 then empty = 0 end\n"
     "end\n"
     "if n == 0 then return {} end\n"
-    "local fence = redis.call('INCRBY', KEYS[3], n) - n\n"
+    "local fence = redis.call('INCRBY', numbers, n) - n\n"
     "local hset, zadd = {}, {}\n"
     "for k = 1, n do\n"
     "  local field = ARGV[3] .. string.format('%020.0f', fence + k) .. ARGV[4]\n"
@@ -191,8 +195,8 @@ static const char fetch[] =
     "  zadd[2 * k - 1] = ARGV[2]\n"
     "  zadd[2 * k] = field\n"
     "end\n"
-    "redis.call('HSET', KEYS[1], unpack(hset))\n"
-    "redis.call('ZADD', KEYS[2], unpack(zadd))\n"
+    "redis.call('HSET', unacked, unpack(hset))\n"
+    "redis.call('ZADD', index, unpack(zadd))\n"
     "out[1] = fence + 1\n"
     "out[2] = empty\n"
     "return out\n";

@@ -2,10 +2,10 @@
  * redis_script.h - the Lua scripts: every step that must not be torn apart.
  *
  * Purpose: Redis runs a script alone, so what one script does becomes visible at once or not at
- * all. Model: a script takes a whole batch, names every key it touches in KEYS, gets the time from
- * the caller, and never decodes JSON: an element of a queue is text to be moved. A script is
- * sent as text the first time that a connection needs it, then called by digest, and loaded again
- * when the server says NOSCRIPT.
+ * all. Model: a script takes a whole batch, names every key it touches in KEYS (but for fetch,
+ * which says why), gets the time from the caller, and never decodes JSON: an element of a queue is
+ * text to be moved. A script is sent as text the first time that a connection needs it, then called
+ * by digest, and loaded again when the server says NOSCRIPT.
  *
  * Invariants the scripts keep (numbers are quoted in redis_script.c):
  *  S1. A message leaves a queue in the same step that records it in `unacked` and `unacked_index`;

@@ -269,35 +269,38 @@ class RedisServer(unittest.TestCase):
         kept = {self.redis.cli("LINDEX", "celery.dead", str(i)) for i in range(len(POISON))}
         self.assertIn(POISON["not JSON"], kept)
 
+    def stat(self, name):
+        lines = self.redis.cli("INFO", "stats").splitlines()
+        return next(int(line.split(":")[1]) for line in lines if line.startswith(name + ":"))
+
+    def test_the_bell_rings_for_lists_only(self):
+        add_worker(self, self.url, self.dir, "-c", "1")
+        for _ in range(2):
+            wait_until(lambda: self.stat("tracking_total_keys") >= 4, "a worker that listens")
+            self.assertEqual(self.stat("tracking_total_keys"), 4)  # a queue and its priorities, not the leases of others
+            self.assertEqual(result(self.url, call(self.url, "math.add", 2, 3), wait_s=30)["result"], 5)
+
     def test_an_idle_worker_asks_seldom(self):
         add_worker(self, self.url, self.dir, "-c", "1")
         self.assertEqual(result(self.url, call(self.url, "math.add", 2, 3), wait_s=30)["result"], 5)
-
-        def commands():
-            lines = self.redis.cli("INFO", "stats").splitlines()
-            return next(int(line.split(":")[1]) for line in lines if line.startswith("total_commands_processed"))
         time.sleep(2)  # the looks of a worker that came a moment ago
-        before, began = commands(), time.monotonic()
+        before, began = self.stat("total_commands_processed"), time.monotonic()
         time.sleep(6)
         # A look at the queues and the delayed in ten seconds, at the leases in thirty, its news in four; and the counting.
-        self.assertLess(commands() - before, 1.5 * (time.monotonic() - began) + 15)
+        self.assertLess(self.stat("total_commands_processed") - before, 1.5 * (time.monotonic() - began) + 15)
 
     def test_a_worker_of_many_queues_names_those_that_hold_something(self):
         add_worker(self, self.url, self.dir, "-c", "1", "-Q", ",".join(f"queue-{i}" for i in range(1000)))
-
-        def received():
-            lines = self.redis.cli("INFO", "stats").splitlines()
-            return next(int(line.split(":")[1]) for line in lines if line.startswith("total_net_input_bytes"))
 
         def job(i):
             task_id = call(self.url, "math.add", i, 1, queue=f"queue-{i}")
             self.assertEqual(result(self.url, task_id, wait_s=30)["result"], i + 1)
         job(0)
-        before, began = received(), time.monotonic()
+        before, began = self.stat("total_net_input_bytes"), time.monotonic()
         for i in (1, 500, 999, 7, 7, 7):
             job(i)
         # All lists are a quarter of a megabyte: they are named by the tick, every ten seconds or so. A client loads its scripts.
-        self.assertLess(received() - before, 1_000_000 + 60_000 * (time.monotonic() - began))
+        self.assertLess(self.stat("total_net_input_bytes") - before, 1_000_000 + 60_000 * (time.monotonic() - began))
 
     def test_a_job_without_a_bell_starts_all_the_same(self):
         add_worker(self, self.url, self.dir, "-c", "1")
