@@ -93,11 +93,16 @@ void redis_arg_score(struct redis_request *r, int64_t wall_ms)
     redis_args(r, text);
 }
 
-void redis_arg_px(struct redis_broker *b, struct redis_request *r, int64_t expires_ms)
+int64_t redis_px(const struct redis_broker *b, int64_t expires_ms)
 {
     if (expires_ms == 0)
         expires_ms = b->result_expires_ms;
-    redis_argi(r, expires_ms < 0 ? 0 : expires_ms);
+    return expires_ms < 0 ? 0 : expires_ms;
+}
+
+void redis_arg_px(struct redis_broker *b, struct redis_request *r, int64_t expires_ms)
+{
+    redis_argi(r, redis_px(b, expires_ms));
 }
 
 /* Nearly always a lease of this connection's own, of which only the fence is not known before. */

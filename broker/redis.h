@@ -120,6 +120,8 @@ void redis_refuse(struct redis_broker *b, uint64_t tag);
 /* The two databases, as the first two arguments. */
 void redis_arg_dbs(struct redis_broker *b, struct redis_request *r);
 void redis_arg_score(struct redis_request *r, int64_t wall_ms);
+/* The life of a result in ms, 0 for ever, from what a caller says (broker_finish). */
+int64_t redis_px(const struct redis_broker *b, int64_t expires_ms);
 void redis_arg_px(struct redis_broker *b, struct redis_request *r, int64_t expires_ms);
 /* The lease's field as argument; false when the receipt is not one of this broker's queues. */
 bool redis_arg_field(struct redis_broker *b, struct redis_request *r,
@@ -159,9 +161,9 @@ int redis_bury(struct broker *base, const struct broker_bury *v, size_t n, struc
 
 /* --- redis_claim.c --- */
 int redis_claim(struct broker *base, const struct broker_claim *v, size_t n, struct err *e);
-/* The key and the argument that tell the finish script how to settle it. */
-void redis_claim_settle(struct redis_broker *b, struct redis_request *r,
-                        const struct broker_finish *f);
+/* What tells the finish script how to settle the key; "" when there is none. */
+void redis_claim_settle(struct redis_broker *b, const struct broker_finish *f, char *text,
+                        size_t size);
 
 /* --- redis_restore.c --- */
 int redis_release(struct broker *base, const struct broker_release *v, size_t n, struct err *e);

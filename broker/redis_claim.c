@@ -211,22 +211,18 @@ static int64_t until_retry(const struct redis_broker *b, const struct broker_fin
     return at - now + b->lease_ms;
 }
 
-void redis_claim_settle(struct redis_broker *b, struct redis_request *r,
-                        const struct broker_finish *f)
+void redis_claim_settle(struct redis_broker *b, const struct broker_finish *f, char *text,
+                        size_t size)
 {
     static const char letters[] = {
         [BROKER_JOB_SUCCEEDED] = 'd', [BROKER_JOB_FAILED] = 'r', [BROKER_JOB_CONTINUES] = 'k'};
     int64_t life = f->dedup_window_ms;
-    char text[64];
 
-    if (!f->dedup_key.len) {
-        redis_args(r, "");
+    *text = '\0';
+    if (!f->dedup_key.len)
         return;
-    }
     if (f->outcome == BROKER_JOB_CONTINUES)
         life = until_retry(b, f);
-    snprintf(text, sizeof(text), "%c %lld %lld", letters[f->outcome], (long long)life,
+    snprintf(text, size, "%c %lld %lld", letters[f->outcome], (long long)life,
              (long long)f->dedup_window_ms);
-    redis_args(r, text);
-    redis_key2(r, REDIS_DEDUP, f->dedup_key);
 }

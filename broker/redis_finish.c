@@ -1,6 +1,7 @@
 #include "base/fault.h"
 #include "broker/redis.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 static struct redis_lease lease_of(const struct broker_receipt *receipt)
@@ -68,6 +69,7 @@ static struct redis_request *finish_request(struct redis_broker *b, bool *fresh,
         redis_key(r, slice_of(REDIS_DELAYED));
         redis_key(r, slice_of(REDIS_DELAYED_MSG));
         redis_arg_dbs(b, r);
+        redis_arg_px(b, r, 0);
     }
     return r;
 }
@@ -84,22 +86,52 @@ static void add_result(struct redis_broker *b, struct redis_request *r, struct s
     redis_arg(r, id.len ? doc : slice_of(""));
 }
 
+/* A success with a result of the usual life and nothing more: most ends. */
+static bool is_usual(const struct redis_broker *b, const struct broker_finish *f)
+{
+    return f->outcome == BROKER_JOB_SUCCEEDED && !f->duplicate && f->result_id.len &&
+           redis_px(b, f->result_expires_ms) == redis_px(b, 0) && !f->dedup_key.len &&
+           f->followups_len == 0;
+}
+
+/* Any other end, as the script reads it. */
+static void arg_how(struct redis_broker *b, struct redis_request *r, const struct broker_finish *f,
+                    bool foreign)
+{
+    char text[192], settle[64], px[24] = "-";
+
+    redis_claim_settle(b, f, settle, sizeof(settle));
+    if (f->result_id.len)
+        snprintf(px, sizeof(px), "%lld", (long long)redis_px(b, f->result_expires_ms));
+    snprintf(text, sizeof(text), "%s %d %s %zu %s",
+             f->duplicate ? "duplicates" : counters[f->outcome], foreign, px, f->followups_len,
+             settle);
+    redis_args(r, text);
+}
+
+static void add_followup(struct redis_broker *b, struct redis_request *r,
+                         const struct broker_message *m)
+{
+    bool delayed = redis_is_delayed(b, m->not_before_ms);
+
+    redis_push_key(r, m->queue, m->priority, delayed);
+    redis_push_args(b, r, m, delayed);
+}
+
 static void add_finish(struct redis_broker *b, struct redis_request *r,
                        const struct broker_finish *f, const struct redis_lease *lease)
 {
+    redis_key2(r, REDIS_RESULT, f->result_id);
     redis_arg_field(b, r, lease);
-    redis_args(r, f->duplicate ? "duplicates" : counters[f->outcome]);
-    redis_args(r, lease->foreign ? "1" : "0");
-    add_result(b, r, f->result_id, f->result, f->result_expires_ms);
-    redis_claim_settle(b, r, f);
-    redis_argi(r, (int64_t)f->followups_len);
-    for (size_t i = 0; i < f->followups_len; i++) {
-        const struct broker_message *m = &f->followups[i];
-        bool delayed = redis_is_delayed(b, m->not_before_ms);
-
-        redis_push_key(r, m->queue, m->priority, delayed);
-        redis_push_args(b, r, m, delayed);
-    }
+    redis_arg(r, f->result_id.len ? f->result : slice_of(""));
+    if (is_usual(b, f))
+        redis_args(r, lease->foreign ? "1" : "");
+    else
+        arg_how(b, r, f, lease->foreign);
+    if (f->dedup_key.len)
+        redis_key2(r, REDIS_DEDUP, f->dedup_key);
+    for (size_t i = 0; i < f->followups_len; i++)
+        add_followup(b, r, &f->followups[i]);
     if (redis_request_item(r, f->tag, &f->receipt) != 0)
         r->args.failed = true;
 }
