@@ -79,6 +79,11 @@ static bool pass_string(struct json_scan *s, struct slice *text, bool *escaped)
     }
 }
 
+char json_scan_peek(struct json_scan *s)
+{
+    return s->failed ? '\0' : next(s);
+}
+
 bool json_scan_enter(struct json_scan *s, char open)
 {
     if (s->failed || next(s) != open)

@@ -37,6 +37,9 @@ bool json_scan_member(struct json_scan *s, struct slice *key);
 /* The same for an array. */
 bool json_scan_element(struct json_scan *s);
 
+/* The first byte of what comes next, which is not passed; 0 at the end of the text. */
+char json_scan_peek(struct json_scan *s);
+
 /* Passes one value of any kind: its type, or -1. text (may be NULL): what stands there, a string
  * without its quotes. escaped (may be NULL): the string holds escapes. */
 int json_scan_value(struct json_scan *s, struct slice *text, bool *escaped);

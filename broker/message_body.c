@@ -1,9 +1,12 @@
 /* The body of a task message: base64, zlib, JSON, and its two shapes. */
+#include "broker/json_plain.h"
 #include "broker/json_scan.h"
 #include "broker/json_text.h"
 #include "broker/message_parts.h"
 
+#include <limits.h>
 #include <nettle/base64.h>
+#include <openssl/evp.h>
 #include <zlib.h>
 
 #define INFLATE_STEP (64u * 1024)
@@ -13,19 +16,37 @@ static int too_long(struct err *e)
     return err_set(e, ERR_DEADLETTER, "the body is over the limit of %u bytes", MESSAGE_BODY_MAX);
 }
 
+/* OpenSSL reads four letters at a time and nettle one (27 instructions), but OpenSSL takes padding
+ * anywhere and leaves out white space at the ends: all but the last letters, if they are just
+ * letters. Returns how many. */
+static size_t decode_letters(char *to, struct slice text)
+{
+    size_t n = text.len > 4 ? (text.len - 4) & ~(size_t)3 : 0;
+
+    if (n == 0 || n > INT_MAX || memchr(text.ptr, '=', n))
+        return 0;
+    return EVP_DecodeBlock((unsigned char *)to, (const unsigned char *)text.ptr, (int)n) ==
+                   (int)(n / 4 * 3)
+               ? n
+               : 0;
+}
+
 static int decode_base64(struct buf *out, struct slice text, struct err *e)
 {
     struct base64_decode_ctx ctx;
-    size_t len = BASE64_DECODE_LENGTH(text.len);
-    char *to = buf_reserve(out, len + 1);
+    char *to = buf_reserve(out, BASE64_DECODE_LENGTH(text.len) + 1);
+    size_t read, len;
 
     if (!to)
         return err_nomem(e);
+    read = decode_letters(to, text);
+    len = BASE64_DECODE_LENGTH(text.len - read);
     base64_decode_init(&ctx);
-    if (!base64_decode_update(&ctx, &len, (uint8_t *)to, text.len, text.ptr) ||
+    if (!base64_decode_update(&ctx, &len, (uint8_t *)to + read / 4 * 3, text.len - read,
+                              text.ptr + read) ||
         !base64_decode_final(&ctx))
         return err_set(e, ERR_DEADLETTER, "the body is not base64");
-    buf_commit(out, len);
+    buf_commit(out, read / 4 * 3 + len);
     return 0;
 }
 
@@ -276,11 +297,9 @@ static bool embed_is_empty(struct json_scan *s)
 
 static json_t *read_arguments(struct slice text, struct err *e)
 {
-    json_t *empty = slice_is(text, "[]")   ? json_array()
-                    : slice_is(text, "{}") ? json_object()
-                                           : NULL;
+    json_t *plain = json_plain_read(text);
 
-    return empty ? empty : json_text_read(text, "the body", e);
+    return plain ? plain : json_text_read(text, "the body", e);
 }
 
 /* [args, kwargs, {all null}]: only the arguments become values. 1: the body is not of this form. */

@@ -193,22 +193,44 @@ int redis_envelope_priority(struct slice envelope)
     return priority;
 }
 
+/* Kombu and we write the body first; it has no quote when it is base64. */
+static struct slice behind_body(struct slice envelope)
+{
+    static const char body[] = "{\"body\": \"";
+    const size_t begin = sizeof(body) - 1;
+    const char *end = NULL;
+
+    if (envelope.len > begin && memcmp(envelope.ptr, body, begin) == 0)
+        end = memchr(envelope.ptr + begin, '"', envelope.len - begin);
+    return end ? slice_make(end, envelope.len - (size_t)(end - envelope.ptr)) : envelope;
+}
+
 bool redis_is_foreign(struct slice envelope)
 {
     static const char kombu[] = "\"properties\"";
     static const char ours[] = "\"" MESSAGE_H_SENT_MS "\"";
+    struct slice rest = behind_body(envelope);
 
-    return envelope.ptr && memmem(envelope.ptr, envelope.len, kombu, sizeof(kombu) - 1) &&
-           !memmem(envelope.ptr, envelope.len, ours, sizeof(ours) - 1);
+    return rest.ptr && memmem(rest.ptr, rest.len, kombu, sizeof(kombu) - 1) &&
+           !memmem(rest.ptr, rest.len, ours, sizeof(ours) - 1);
 }
 
 bool redis_was_redelivered(struct slice envelope)
 {
-    static const char spaced[] = "\"redelivered\": true";
-    static const char dense[] = "\"redelivered\":true";
+    static const char name[] = "\"redelivered\":";
+    struct slice rest = behind_body(envelope);
+    const char *end = rest.ptr + rest.len;
+    const char *at = rest.ptr ? memmem(rest.ptr, rest.len, name, sizeof(name) - 1) : NULL;
 
-    return envelope.ptr && (memmem(envelope.ptr, envelope.len, spaced, sizeof(spaced) - 1) ||
-                            memmem(envelope.ptr, envelope.len, dense, sizeof(dense) - 1));
+    while (at) {
+        at += sizeof(name) - 1;
+        if (at < end && *at == ' ')
+            at++;
+        if (end - at >= 4 && memcmp(at, "true", 4) == 0)
+            return true;
+        at = memmem(at, (size_t)(end - at), name, sizeof(name) - 1);
+    }
+    return false;
 }
 
 /* --- recorded values --- */

@@ -1,6 +1,8 @@
 /* Any bytes as a task message. Input that begins with '{' is an envelope; otherwise the first byte
  * says which good envelope the rest is put into as its body, since mutations rarely survive base64:
  * '1' protocol 1, 'z' compressed, anything else protocol 2. */
+#include "broker/json_plain.h"
+#include "broker/json_text.h"
 #include "broker/message.h"
 #include "broker/result.h"
 #include "tests/support/message_same.h"
@@ -59,6 +61,20 @@ static void send_again(struct message *m)
     buf_release(&out);
 }
 
+/* What is read without jansson's reader is what that reads. */
+static void same_value(struct slice text)
+{
+    json_t *plain = json_plain_read(text), *value;
+    struct err e = ERR_INIT;
+
+    if (!plain)
+        return;
+    value = json_text_read(text, "text", &e);
+    need(json_equal(plain, value));
+    json_decref(plain);
+    json_decref(value);
+}
+
 static void one(struct slice text)
 {
     struct err e = ERR_INIT;
@@ -87,6 +103,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     struct buf text = BUF_INIT;
 
     result_is_ready(slice_make(data, len));
+    same_value(slice_make(data, len));
     if (len && *data != '{') {
         wrap(&text, data, len);
         one(buf_slice(&text));

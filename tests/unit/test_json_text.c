@@ -1,3 +1,4 @@
+#include "broker/json_plain.h"
 #include "broker/json_text.h"
 #include "tests/support/check.h"
 
@@ -185,6 +186,67 @@ static void long_strings_are_no_flood(void **state)
     free(text);
 }
 
+static void plain_text_is_read_alike(void **state)
+{
+    static const char *const texts[] = {
+        "null",
+        " true ",
+        "false",
+        "-0",
+        "-12345678901234567",
+        "\"\"",
+        "\"a b\"",
+        "[]",
+        "{}",
+        "[1, [2, [\"x\"]], {\"a\": null, \"b\": {}}]",
+        "{\"a\": 1, \"b\": 2, \"a\": [3]}",
+    };
+    struct err e = ERR_INIT;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+        json_t *plain = json_plain_read(slice_of(texts[i]));
+        json_t *value = json_text_read(slice_of(texts[i]), "it", &e);
+
+        assert_non_null(plain);
+        assert_true(json_equal(plain, value));
+        json_decref(plain);
+        json_decref(value);
+    }
+}
+
+static void other_text_is_left_to_the_full_reader(void **state)
+{
+    static const char *const texts[] = {
+        "",
+        "1.5",
+        "1e3",
+        "9999999999999999999",
+        "\"\\n\"",
+        "\"\xc3\xa9\"",
+        "[1,",
+        "[1]]",
+        "{\"a\"}",
+        "[1 2]",
+        "{\"a\\n\": 1}",
+        "[1, 2.5]",
+        "nul",
+        "[,]",
+        "01",
+        "\"a",
+        "{\"a\": \"\\u0041\"}",
+    };
+    struct buf deep = BUF_INIT;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
+        assert_null(json_plain_read(slice_of(texts[i])));
+    for (int i = 0; i < 100000; i++)
+        buf_adds(&deep, "[");
+    assert_null(json_plain_read(buf_slice(&deep)));
+    buf_release(&deep);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -197,6 +259,8 @@ int main(void)
         cmocka_unit_test(a_ring_is_refused),
         cmocka_unit_test(reading_names_what_it_read),
         cmocka_unit_test(long_strings_are_no_flood),
+        cmocka_unit_test(plain_text_is_read_alike),
+        cmocka_unit_test(other_text_is_left_to_the_full_reader),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

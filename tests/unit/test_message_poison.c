@@ -92,6 +92,11 @@ static const struct row fields[] = {
     {"body", "\"W1tdLC\\u0000B7fSwge31d\"", "not base64"},
     {"body", "\"%%%\"", "not base64"},
     {"body", "\"W1tdLCB7fSwge31\"", "not base64"},
+    {"body", "\"W1tdL===7fSwge31d\"", "not base64"},
+    {"body", "\"W1tdLA==B7fSwge31d\"", "not base64"},
+    {"body", "\"W1tdLCB7fSwge31d----\"", "not base64"},
+    {"body", "\"W1tdLCB7fSwge31d====\"", "not base64"},
+    {"body", "\"W1tdLCB7fSwge32=\"", "not base64"},
     {"body", "\"\"", "the body is not JSON"},
     {"properties", NULL, "\"properties\" is missing"},
     {"properties", "null", "\"properties\" is null"},
@@ -416,6 +421,8 @@ static const struct row harmless[] = {
     {"headers/eta", "\"2001-01-01 00:00:00+05:30\"", ""},
     {"body", "\"W1tdLCB7fSwgbnVsbF0=\"", ""},
     {"body", "\"W1tdLCB7fSwgW11d\"", ""},
+    {"body", "\"W1td\\nLCB7\\nfSwg W11d\"", ""},
+    {"body", "\"    W1tdLCB7fSwgW11d    \"", ""},
 };
 
 static void a_dedup_header_is_read(void **state)
