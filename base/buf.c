@@ -85,8 +85,8 @@ void buf_add_far(struct buf *b, const void *bytes, size_t n)
 
 void buf_addi(struct buf *b, int64_t n)
 {
-    struct decimal room;
-    struct slice text = decimal_of(&room, n);
+    char room[DECIMAL_SIZE];
+    struct slice text = decimal_of(room, n);
 
     buf_add(b, text.ptr, text.len);
 }

@@ -10,6 +10,7 @@
 #ifndef BASE_BUF_H
 #define BASE_BUF_H
 
+#include "base/analyzer.h"
 #include "base/slice.h"
 
 #include <stdbool.h>
@@ -40,7 +41,8 @@ void buf_commit(struct buf *b, size_t n);
 void buf_add_far(struct buf *b, const void *bytes, size_t n);
 
 /* Inline, because a message is a hundred small pieces: most fit, and of many the length is known.
- */
+ * Without memory there is no room. */
+ANALYZER_LOSES_SIGHT
 static inline void buf_add(struct buf *b, const void *bytes, size_t n)
 {
     size_t room = b->cap - b->start - b->len;
@@ -52,6 +54,7 @@ static inline void buf_add(struct buf *b, const void *bytes, size_t n)
     memcpy(b->mem + b->start + b->len, bytes, n);
     b->len += n;
 }
+ANALYZER_SEES_AGAIN
 
 static inline void buf_adds(struct buf *b, const char *text)
 {

@@ -13,23 +13,21 @@
 #include <stdint.h>
 
 /* Room for any 64-bit integer and its sign. */
-struct decimal {
-    char text[20];
-};
+#define DECIMAL_SIZE 20
 
-/* n as text inside room; not terminated. Borrowed from room. */
-static inline struct slice decimal_of(struct decimal *room, int64_t n)
+/* n as text at the end of room; not terminated. Borrowed from room. */
+static inline struct slice decimal_of(char room[DECIMAL_SIZE], int64_t n)
 {
     uint64_t rest = n < 0 ? 0 - (uint64_t)n : (uint64_t)n;
-    char *end = room->text + sizeof(room->text), *at = end;
+    size_t at = DECIMAL_SIZE;
 
     do {
-        *--at = (char)('0' + rest % 10);
+        room[--at] = (char)('0' + rest % 10);
         rest /= 10;
     } while (rest);
     if (n < 0)
-        *--at = '-';
-    return slice_make(at, (size_t)(end - at));
+        room[--at] = '-';
+    return slice_make(room + at, DECIMAL_SIZE - at);
 }
 
 /* Exactly width digits of n, the lowest ones, with leading zeros. */

@@ -5,10 +5,12 @@
  * seconds from the first start to the last end, and how many files it was.
  * usage: filework TASK PROCESSES < PATHS
  */
+#include "base/analyzer.h"
 #include "base/clock.h"
 #include "tasks/builtin.h"
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -52,11 +54,11 @@ static int take_failure(struct celeriac_call *call, const char *type, const char
 static const struct celeriac_task *task_named(const char *name)
 {
     for (size_t i = 0; builtin_table(i).rows != NULL; i++) {
-        struct builtin_table table = builtin_table(i);
+        const struct celeriac_task *rows = builtin_table(i).rows;
 
-        for (size_t k = 0; k < table.len; k++)
-            if (strcmp(table.rows[k].name, name) == 0)
-                return &table.rows[k];
+        for (size_t k = 0; k < builtin_table(i).len; k++)
+            if (strcmp(rows[k].name, name) == 0)
+                return &rows[k];
     }
     return NULL;
 }
@@ -95,23 +97,29 @@ static int run(const struct work *work, long processes)
     return failed ? -1 : 0;
 }
 
+/* The array holds the lines. */
+ANALYZER_LOSES_SIGHT
 static int read_paths(struct work *work)
 {
     size_t cap = 0;
     char *line = NULL;
     ssize_t len;
+    bool complete;
 
     work->paths = calloc(PATHS_MAX, sizeof(*work->paths));
     while (work->paths != NULL && work->paths_len < PATHS_MAX &&
            (len = getline(&line, &cap, stdin)) > 0) {
         line[len - (line[len - 1] == '\n')] = '\0';
         work->paths[work->paths_len] = strdup(line);
-        if (work->paths[work->paths_len++] == NULL)
-            return -1;
+        if (work->paths[work->paths_len] == NULL)
+            break;
+        work->paths_len++;
     }
+    complete = work->paths != NULL && (feof(stdin) || work->paths_len == PATHS_MAX);
     free(line);
-    return work->paths != NULL ? 0 : -1;
+    return complete ? 0 : -1;
 }
+ANALYZER_SEES_AGAIN
 
 static void release(struct work *work)
 {
@@ -119,6 +127,12 @@ static void release(struct work *work)
         free(work->paths[i]);
     free(work->paths);
     munmap(work->next, sizeof(*work->next));
+}
+
+static int out_of_memory(void)
+{
+    fputs("filework: out of memory\n", stderr);
+    return 1;
 }
 
 int main(int argc, char **argv)
@@ -134,9 +148,11 @@ int main(int argc, char **argv)
     }
     work.next =
         mmap(NULL, sizeof(*work.next), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (work.next == MAP_FAILED || read_paths(&work) != 0) {
-        fputs("filework: out of memory\n", stderr);
-        return 1;
+    if (work.next == MAP_FAILED)
+        return out_of_memory();
+    if (read_paths(&work) != 0) {
+        release(&work);
+        return out_of_memory();
     }
     since_ns = clock_nano();
     rc = run(&work, processes);

@@ -243,7 +243,7 @@ static void write_script(struct redis_conn *c, enum redis_script_id script)
 static void write_head(struct redis_conn *c, const struct redis_request *r)
 {
     bool plain = r->script == REDIS_PLAIN;
-    struct decimal room;
+    char room[DECIMAL_SIZE];
     struct slice count;
 
     buf_adds(&c->out, "*");
@@ -252,7 +252,7 @@ static void write_head(struct redis_conn *c, const struct redis_request *r)
     if (plain)
         return;
     write_script(c, r->script);
-    count = decimal_of(&room, (int64_t)r->keys_len);
+    count = decimal_of(room, (int64_t)r->keys_len);
     add_bulk(&c->out, count.ptr, count.len);
 }
 

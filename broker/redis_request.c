@@ -36,8 +36,8 @@ void redis_request_begin(struct redis_request *r)
 /* "$len\r\n" */
 static void add_len(struct buf *b, size_t len)
 {
-    struct decimal room;
-    struct slice digits = decimal_of(&room, (int64_t)len);
+    char room[DECIMAL_SIZE];
+    struct slice digits = decimal_of(room, (int64_t)len);
     char *to = buf_reserve(b, digits.len + 3);
 
     if (!to)
@@ -100,9 +100,9 @@ void redis_args(struct redis_request *r, const char *arg)
 
 void redis_argi(struct redis_request *r, int64_t n)
 {
-    struct decimal room;
+    char room[DECIMAL_SIZE];
 
-    redis_arg(r, decimal_of(&room, n));
+    redis_arg(r, decimal_of(room, n));
 }
 
 int redis_request_item(struct redis_request *r, uint64_t tag, const struct broker_receipt *receipt)

@@ -37,7 +37,8 @@ static void put_text(struct buf *out, struct slice text)
     uint32_t len = text.ptr ? (uint32_t)text.len + 1 : 0;
 
     buf_add(out, &len, sizeof(len));
-    buf_add(out, text.ptr, text.len);
+    if (text.ptr)
+        buf_add(out, text.ptr, text.len);
 }
 
 static struct slice get_text(struct reader *r)

@@ -45,7 +45,8 @@ static int set_up_early(void **state)
     int rc = set_up(state);
     struct contract_env *env = *state;
 
-    strcat(env->url, "?consumer_timeout=2");
+    snprintf(env->url + strlen(env->url), sizeof(env->url) - strlen(env->url),
+             "?consumer_timeout=2");
     return rc;
 }
 

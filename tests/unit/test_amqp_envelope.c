@@ -413,6 +413,7 @@ static void inexpressible_headers_are_refused(void **state)
     assert_true(json_string_length(json_object_get(envelope, "celeriac_table")) > 40);
     /* It stays what it is on every further way. */
     first = strdup(buf_str(&f->back));
+    assert_non_null(first);
     send_text(f, first);
     assert_true(f->out.raw);
     transmit(f);
