@@ -270,6 +270,7 @@ static void main_down(void *owner, struct redis_conn *c, const struct err *why)
     b->ring_at_ms = CLOCK_NEVER;
     b->tracking = false;
     b->transactions = false;
+    buf_clear(&b->known_lists);
     b->fetching = false;
     b->recovering = false;
     b->recovered = false;
@@ -425,6 +426,7 @@ static void free_broker(struct redis_broker *b)
     redis_watch_release(b);
     event_queue_release(&b->events);
     buf_release(&b->declared);
+    buf_release(&b->known_lists);
     while (b->spares_len)
         buf_release(&b->spares[--b->spares_len]);
     for (size_t i = 0; b->queues && i < b->queues_len; i++) {

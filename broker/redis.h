@@ -70,10 +70,11 @@ struct redis_broker {
     uint64_t last_number;
     struct buf spares[REDIS_SPARES]; /* memory for the next batches that are pushed */
     size_t spares_len;
-    bool transactions;    /* MULTI and EXEC are there and allowed */
-    bool no_transactions; /* they are not: not asked again */
-    bool announced;       /* its node has a record */
-    int64_t name_at_ms;   /* monotonic: when its name is written again */
+    struct buf known_lists; /* keys that hold a list or nothing, each ended by NUL */
+    bool transactions;      /* MULTI and EXEC are there and allowed */
+    bool no_transactions;   /* they are not: not asked again */
+    bool announced;         /* its node has a record */
+    int64_t name_at_ms;     /* monotonic: when its name is written again */
 
     bool told; /* a BROKER_STATE was given */
     bool up;   /* what it said */

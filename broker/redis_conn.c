@@ -434,8 +434,10 @@ static void settle(struct redis_conn *c, const redisReply *reply)
         return;
     }
     c->unanswered--;
-    if (r->commands)
+    if (r->commands) {
+        r->ran = reply->type == REDIS_REPLY_ARRAY;
         reply = r->op->judge(r, reply);
+    }
     if (reply->type == REDIS_REPLY_ERROR) {
         if (settle_error(c, r, reply))
             return;
@@ -623,6 +625,7 @@ static const struct {
     {"NOAUTH ", ERR_OPERATOR},
     {"WRONGPASS ", ERR_OPERATOR},
     {"NOPERM ", ERR_OPERATOR},
+    {"ERR The user executing the script ", ERR_OPERATOR}, /* may not */
     {"WRONGTYPE ", ERR_OPERATOR},
     {"ERR invalid password", ERR_OPERATOR},
     {"ERR invalid DB index", ERR_OPERATOR},

@@ -47,7 +47,7 @@ struct redis_item {
     struct broker_receipt receipt;
 };
 
-#define REDIS_COMMANDS_MAX 4
+#define REDIS_COMMANDS_MAX 5
 
 struct redis_request {
     struct redis_request *next;
@@ -66,6 +66,7 @@ struct redis_request {
     redisReply *parts[REDIS_COMMANDS_MAX - 1]; /* owned: the replies before the last */
     void *state;
     unsigned tries;
+    bool ran;              /* of several commands: the last reply was that of EXEC */
     bool reloaded;         /* the script was missing once */
     int64_t not_before_ms; /* monotonic */
 };

@@ -1,14 +1,16 @@
 /* Publishing: one at a time, in scripts that grow while they wait, and in batches. */
+#include "base/decimal.h"
 #include "base/fault.h"
 #include "broker/redis.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 
-#define SPARE_MIN       16384
-#define SPARE_MAX       (2 * REDIS_BATCH_BYTES)
-#define AROUND          1024
-#define TRANSACTION_MIN 4 /* messages; for fewer the script costs the server less */
+#define SPARE_MIN  16384
+#define SPARE_MAX  (2 * REDIS_BATCH_BYTES)
+#define AROUND     1024
+#define KNOWN_MAX  4096 /* bytes of names */
+#define TOKEN_SIZE 128
+#define TOKEN_LIFE "60000" /* ms, as in the scripts */
 
 bool redis_is_delayed(const struct redis_broker *b, int64_t not_before_ms)
 {
@@ -125,23 +127,87 @@ static void recycle(struct redis_broker *b, struct redis_request *r)
     r->args = (struct buf)BUF_INIT;
 }
 
+/* --- lists that are known to be lists, or empty --- */
+
+static bool is_known(const struct redis_broker *b, const char *list)
+{
+    struct slice names = buf_slice(&b->known_lists);
+
+    for (size_t i = 0; i < names.len; i += strlen(names.ptr + i) + 1) {
+        if (strcmp(names.ptr + i, list) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Of more lists than fit the last ones go through the script. */
+static void learn(struct redis_broker *b, const char *list)
+{
+    size_t len = strlen(list) + 1;
+
+    if (b->known_lists.len + len <= KNOWN_MAX && !is_known(b, list))
+        buf_add(&b->known_lists, list, len);
+}
+
+/* The state of a push: its keys. */
+struct push {
+    char token[TOKEN_SIZE];
+    char list[];
+};
+
+static char *put(char *to, struct slice text)
+{
+    memcpy(to, text.ptr, text.len);
+    to[text.len] = '\0';
+    return to + text.len;
+}
+
+/* One of its own for each part of a batch. */
+static void put_token(char *to, const struct broker_message *m)
+{
+    char room[DECIMAL_SIZE];
+
+    to = put(to, slice_of(REDIS_TOKEN));
+    if (m->batch.len)
+        put(put(put(to, m->batch), slice_of("/")), decimal_of(room, m->batch_at));
+    else
+        put(to, m->token);
+}
+
+/* NULL when out of memory. The caller frees it. */
+static struct push *push_of(const struct broker_message *m)
+{
+    struct slice suffix = slice_of(redis_step_suffix(redis_step_of(m->priority)));
+    struct push *p = malloc(sizeof(*p) + m->queue.len + suffix.len + 1);
+
+    if (!p)
+        return NULL;
+    put_token(p->token, m);
+    put(put(p->list, m->queue), suffix);
+    return p;
+}
+
 /* CRASH: after the push, before its caller is told - a resend of the batch pushes nothing. */
 static void pushed(void *owner, struct redis_request *r, const redisReply *reply)
 {
     struct redis_broker *b = owner;
+    const struct push *p = r->state;
 
     (void)reply;
     FAULT_POINT("redis.after-publish");
+    learn(b, p->list);
     for (size_t i = 0; i < r->items_len; i++)
         event_queue_done(&b->events, BROKER_PUBLISHED, r->items[i].tag, 0);
     recycle(b, r);
 }
 
 static const struct redis_op op_push = {
-    .name = "publish", .done = pushed, .failed = redis_fail_items};
+    .name = "publish", .done = pushed, .failed = redis_fail_items, .free_state = free};
 
-/* The commands of a transaction, and what EXEC answers to those between. */
-enum { T_MULTI, T_PUSH, T_PUSHED, T_EXEC, T_COMMANDS };
+/* --- by a transaction --- */
+
+/* Its commands, and what EXEC answers to those between. */
+enum { T_MULTI, T_PUSH, T_TOKEN, T_COUNT, T_EXEC, T_COMMANDS };
 
 /* LPUSH tells: in EXEC's answer, or by itself where the server refused MULTI (busy) and went on.
  * If nothing was pushed, the first command that was refused says why. */
@@ -159,8 +225,62 @@ static const redisReply *judge(const struct redis_request *r, const redisReply *
     return last;
 }
 
+static void taken_back(void *owner, struct redis_request *r, const redisReply *reply)
+{
+    (void)reply;
+    redis_fail_items(owner, r, r->state);
+}
+
+/* With the connection gone the messages stay counted, and nobody has them. */
+static void not_taken_back(void *owner, struct redis_request *r, const struct err *why)
+{
+    (void)why;
+    redis_fail_items(owner, r, r->state);
+}
+
+static const struct redis_op op_take_back = {
+    .name = "publish", .done = taken_back, .failed = not_taken_back, .free_state = free};
+
+static struct redis_request *take_back_request(const struct redis_request *r, const struct err *why)
+{
+    struct redis_request *back = redis_request_new(&op_take_back, REDIS_SCRIPT_TAKE_BACK);
+    const struct push *p = r->state;
+
+    if (!back)
+        return NULL;
+    back->state = malloc(sizeof(*why));
+    if (!back->state) {
+        redis_request_free(back);
+        return NULL;
+    }
+    memcpy(back->state, why, sizeof(*why));
+    redis_key(back, slice_of(REDIS_TOTALS));
+    redis_key(back, slice_of(p->token));
+    redis_argi(back, (int64_t)r->items_len);
+    return back;
+}
+
+/* The list has become something else, but EXEC has set the token and counted all the same. The
+ * messages fail when that is undone. */
+static void not_pushed(void *owner, struct redis_request *r, const struct err *why)
+{
+    struct redis_broker *b = owner;
+    struct redis_request *back = r->ran ? take_back_request(r, why) : NULL;
+
+    if (!back) {
+        redis_fail_items(b, r, why);
+        return;
+    }
+    back->items = r->items;
+    back->items_len = r->items_len;
+    back->items_cap = r->items_cap;
+    r->items = NULL;
+    r->items_len = r->items_cap = 0;
+    redis_proceed(b, back);
+}
+
 static const struct redis_op op_transact = {
-    .name = "publish", .done = pushed, .failed = redis_fail_items, .judge = judge};
+    .name = "publish", .done = pushed, .failed = not_pushed, .judge = judge, .free_state = free};
 
 /* --- may this client use transactions? --- */
 
@@ -255,21 +375,6 @@ static size_t run_of(const struct broker_message *v, size_t n)
     return len;
 }
 
-/* The keys of both push scripts. */
-static void add_keys(struct redis_request *r, const struct broker_message *m)
-{
-    char suffix[24];
-
-    redis_key(r, slice_of(REDIS_TOTALS));
-    if (m->batch.len) {
-        snprintf(suffix, sizeof(suffix), "/%u", m->batch_at);
-        redis_key3(r, REDIS_TOKEN, m->batch, suffix);
-    } else {
-        redis_key2(r, REDIS_TOKEN, m->token);
-    }
-    redis_push_key(r, m->queue, m->priority, false);
-}
-
 static void add_envelopes(struct redis_request *r, const struct broker_message *v, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
@@ -289,47 +394,70 @@ static void reserve(struct buf *args, const struct broker_message *v, size_t n)
     buf_reserve(args, len);
 }
 
-static void add_words(struct buf *b, const char *const *words, size_t n)
+static void add_key(struct redis_request *r, const char *name)
 {
-    buf_addf(b, "*%zu\r\n", n);
-    for (size_t i = 0; i < n; i++)
-        buf_addf(b, "$%zu\r\n%s\r\n", strlen(words[i]), words[i]);
+    redis_key(r, slice_of(name));
 }
 
-/* MULTI, LPUSH, the script behind it, EXEC. Not by its digest: a script that the server lost must
- * not tear this apart. */
+static void write_push(struct redis_request *r, const struct broker_message *v, size_t n)
+{
+    const struct push *p = r->state;
+
+    add_key(r, REDIS_TOTALS);
+    add_key(r, p->token);
+    add_key(r, p->list);
+    add_envelopes(r, v, n);
+}
+
+/* LPUSH first: refused, it keeps the others from being run, unless the list is none. */
 static void write_transaction(struct redis_request *r, const struct broker_message *v, size_t n)
 {
-    const char *text = redis_script_text(REDIS_SCRIPT_PUSHED);
-    struct buf keys;
+    const struct push *p = r->state;
 
-    add_keys(r, &v[0]);
-    keys = r->keys;
-    r->keys = (struct buf)BUF_INIT;
-    add_words(&r->keys, (const char *const[]){"MULTI"}, 1);
-    buf_addf(&r->keys, "*%zu\r\n$5\r\nLPUSH\r\n", n + 2);
-    redis_push_key(r, v[0].queue, v[0].priority, false);
+    buf_adds(&r->keys, "*1\r\n$5\r\nMULTI\r\n*");
+    buf_addi(&r->keys, (int64_t)n + 2);
+    buf_adds(&r->keys, "\r\n$5\r\nLPUSH\r\n");
+    add_key(r, p->list);
     add_envelopes(r, v, n);
-    buf_addf(&r->args, "*7\r\n$4\r\nEVAL\r\n$%zu\r\n%s\r\n$1\r\n3\r\n", strlen(text), text);
-    buf_add(&r->args, buf_slice(&keys).ptr, keys.len);
+    buf_adds(&r->args, "*5\r\n$3\r\nSET\r\n");
+    redis_args(r, p->token);
+    buf_adds(&r->args, "$1\r\n1\r\n$2\r\nPX\r\n$5\r\n60000\r\n*4\r\n$7\r\nHINCRBY\r\n");
+    redis_args(r, REDIS_TOTALS);
+    redis_args(r, "published");
     redis_argi(r, (int64_t)n);
-    add_words(&r->args, (const char *const[]){"EXEC"}, 1);
-    r->args.failed |= keys.failed;
+    buf_adds(&r->args, "*1\r\n$4\r\nEXEC\r\n");
     r->commands = T_COMMANDS;
-    buf_release(&keys);
 }
 
 /* Only messages that nobody has seen: for those no token has to be asked for. */
-static bool may_transact(const struct redis_broker *b, const struct broker_message *v, size_t n)
+static bool may_transact(const struct redis_broker *b, const struct broker_message *m,
+                         const struct push *p)
 {
-    return v[0].fresh && v[0].batch.len && n >= TRANSACTION_MIN && b->transactions;
+    return m->fresh && b->transactions && is_known(b, p->list);
+}
+
+static struct redis_request *push_request(struct redis_broker *b, const struct broker_message *m,
+                                          struct err *e)
+{
+    struct push *p = push_of(m);
+    bool transact = p && may_transact(b, m, p);
+    struct redis_request *r = NULL;
+
+    if (p)
+        r = transact ? redis_new(b, &op_transact, REDIS_RAW, e)
+                     : redis_new(b, &op_push, REDIS_SCRIPT_PUSH, e);
+    else
+        err_nomem(e);
+    if (r)
+        r->state = p;
+    else
+        free(p);
+    return r;
 }
 
 static int push_run(struct redis_broker *b, const struct broker_message *v, size_t n, struct err *e)
 {
-    bool transact = may_transact(b, v, n);
-    struct redis_request *r = transact ? redis_new(b, &op_transact, REDIS_RAW, e)
-                                       : redis_new(b, &op_push, REDIS_SCRIPT_PUSH, e);
+    struct redis_request *r = push_request(b, &v[0], e);
 
     if (!r)
         return -1;
@@ -337,12 +465,10 @@ static int push_run(struct redis_broker *b, const struct broker_message *v, size
         r->args = b->spares[--b->spares_len];
     buf_clear(&r->args);
     reserve(&r->args, v, n);
-    if (transact) {
+    if (r->op == &op_transact)
         write_transaction(r, v, n);
-    } else {
-        add_keys(r, &v[0]);
-        add_envelopes(r, v, n);
-    }
+    else
+        write_push(r, v, n);
     return redis_submit(b, r, e);
 }
 

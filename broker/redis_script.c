@@ -125,11 +125,9 @@ static const char push[] =
               "count(KEYS[1], 'published', #ARGV)\n"
               "return #ARGV\n";
 
-/* Behind the LPUSH of its transaction, whose messages need not go through Lua: what push would have
- * done beside it, unless the list is none. KEYS totals, token, list. ARGV how many. S6, S7. */
-static const char pushed[] = "if redis.call('TYPE', KEYS[3]).ok ~= 'list' then return 0 end\n"
-                             "redis.call('SET', KEYS[2], '1', 'PX', 60000)\n"
-                             "return redis.call('HINCRBY', KEYS[1], 'published', ARGV[1])\n";
+/* What a transaction did beside an LPUSH that failed. KEYS totals, token. ARGV how many. S6, S7. */
+static const char take_back[] = "redis.call('DEL', KEYS[2])\n"
+                                "return redis.call('HINCRBY', KEYS[1], 'published', -ARGV[1])\n";
 
 /* KEYS the lists in the order they are served, and no other key: before 7.2 Redis makes the bell
  * ring for all keys that a reading script was given, so that every fetch rang for what it wrote
@@ -601,17 +599,28 @@ static const char unbury[] = LUA_FITS LUA_COUNT
     "return n\n";
 
 static const char *const texts[REDIS_SCRIPTS] = {
-    [REDIS_SCRIPT_PUBLISH] = publish, [REDIS_SCRIPT_PUSH] = push,
-    [REDIS_SCRIPT_PUSHED] = pushed,   [REDIS_SCRIPT_FETCH] = fetch,
-    [REDIS_SCRIPT_FINISH] = finish,   [REDIS_SCRIPT_NOTE] = note,
-    [REDIS_SCRIPT_RENEW] = renew,     [REDIS_SCRIPT_BURY] = bury,
-    [REDIS_SCRIPT_MOVE] = move,       [REDIS_SCRIPT_SWEEP] = sweep,
-    [REDIS_SCRIPT_DUE] = due,         [REDIS_SCRIPT_CLAIM] = claim,
-    [REDIS_SCRIPT_STORE] = store,     [REDIS_SCRIPT_GET] = get,
-    [REDIS_SCRIPT_FORGET] = forget,   [REDIS_SCRIPT_TOTALS] = totals,
-    [REDIS_SCRIPT_QUEUES] = queues,   [REDIS_SCRIPT_PEEK] = peek,
-    [REDIS_SCRIPT_PURGE] = purge,     [REDIS_SCRIPT_DROP] = drop,
-    [REDIS_SCRIPT_DEAD] = dead,       [REDIS_SCRIPT_EXHUME] = exhume,
+    [REDIS_SCRIPT_PUBLISH] = publish,
+    [REDIS_SCRIPT_PUSH] = push,
+    [REDIS_SCRIPT_TAKE_BACK] = take_back,
+    [REDIS_SCRIPT_FETCH] = fetch,
+    [REDIS_SCRIPT_FINISH] = finish,
+    [REDIS_SCRIPT_NOTE] = note,
+    [REDIS_SCRIPT_RENEW] = renew,
+    [REDIS_SCRIPT_BURY] = bury,
+    [REDIS_SCRIPT_MOVE] = move,
+    [REDIS_SCRIPT_SWEEP] = sweep,
+    [REDIS_SCRIPT_DUE] = due,
+    [REDIS_SCRIPT_CLAIM] = claim,
+    [REDIS_SCRIPT_STORE] = store,
+    [REDIS_SCRIPT_GET] = get,
+    [REDIS_SCRIPT_FORGET] = forget,
+    [REDIS_SCRIPT_TOTALS] = totals,
+    [REDIS_SCRIPT_QUEUES] = queues,
+    [REDIS_SCRIPT_PEEK] = peek,
+    [REDIS_SCRIPT_PURGE] = purge,
+    [REDIS_SCRIPT_DROP] = drop,
+    [REDIS_SCRIPT_DEAD] = dead,
+    [REDIS_SCRIPT_EXHUME] = exhume,
     [REDIS_SCRIPT_UNBURY] = unbury,
 };
 

@@ -21,10 +21,10 @@
  *      `succeeded` and `duplicates`.
  *  S6. A token is set before its message is pushed and taken back when the push failed; push has
  * one token for all its messages, which are pushed together or not at all. Messages that were never
- * sent before need no look at their token: LPUSH itself pushes them, and pushed, in the same MULTI,
- * sets the token where that worked. S7. Counters change in
- * the step that moves the message, so that published = succeeded + failed + dead + waiting +
- * delayed + leased holds between any two scripts. S8. A delayed message is in `celeriac:delayed`,
+ * sent before need no look at their token: MULTI, LPUSH, SET, HINCRBY, EXEC, without Lua, to a list
+ * that took messages on this connection before; should it be something else by now, take_back
+ * undoes the rest. S7. Counters change in the step that moves the message, so that published =
+ * succeeded + failed + dead + waiting + delayed + leased holds between any two steps. S8. A delayed message is in `celeriac:delayed`,
  * in its queue's own index and in `celeriac:delayed:messages`, or in none of them. S9. SELECT to
  * the result database is undone before anything of the broker's database is touched. S10. A dedup
  * key's value is `h<bytes of field>:<field><id>`, held by that delivery while the field is in
@@ -41,7 +41,7 @@
 enum redis_script_id {
     REDIS_SCRIPT_PUBLISH,
     REDIS_SCRIPT_PUSH,
-    REDIS_SCRIPT_PUSHED,
+    REDIS_SCRIPT_TAKE_BACK,
     REDIS_SCRIPT_FETCH,
     REDIS_SCRIPT_FINISH,
     REDIS_SCRIPT_NOTE,

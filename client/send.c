@@ -17,6 +17,7 @@ void outgoing_begin(struct outgoing *o)
     o->id[0] = '\0';
     o->envelope_len = 0;
     o->priority = 0;
+    o->named = false;
     o->not_before_ms = 0;
     o->state = OUTGOING_NEW;
     o->err.code = ERR_NONE;
@@ -84,7 +85,7 @@ static struct broker_message message_of(const struct sending *sending, size_t i)
         .token = slice_of(o->id),
         .batch = slice_of(sending->batch),
         .batch_at = (uint32_t)i,
-        .fresh = !sending->published,
+        .fresh = !sending->published && (sending->n > 1 || !o->named),
         .id = slice_of(o->id),
         .priority = o->priority,
         .not_before_ms = o->not_before_ms,

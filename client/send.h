@@ -30,6 +30,7 @@ struct outgoing {
     struct buf text;     /* owned: the envelope, and behind it the queue's name */
     size_t envelope_len; /* of text */
     int priority;
+    bool named; /* its id was given, and may have been used before */
     int64_t not_before_ms;
     enum outgoing_state state;
     struct err err; /* why it was refused, or failed last */

@@ -531,6 +531,7 @@ int task_call_encode(const struct task_call *call, struct uuid_source *ids, int6
     outgoing_begin(o);
     o->priority = spec.priority;
     o->not_before_ms = spec.eta_ms;
+    o->named = call->id != NULL;
     if (call->id)
         memcpy(o->id, call->id, strlen(call->id) + 1);
     else

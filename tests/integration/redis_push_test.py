@@ -1,19 +1,21 @@
 #!/usr/bin/python3
-"""Batches that `celeriac call -` pushes to Redis in transactions: what is refused, what breaks, what is sent again. usage: redis_push_test.py"""
+"""Messages that are pushed to Redis in transactions: what is refused, what breaks, what is sent again. usage: redis_push_test.py"""
 import contextlib
 import json
 import pathlib
 import select
 import socket
+import subprocess
 import sys
 import tempfile
 import threading
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
-from harness import Redis, celeriac  # noqa: E402
+from harness import Redis, celeriac, command  # noqa: E402
 
-LINES = 300  # more than one transaction
+LINES = 300  # more than one batch
+MANY = 3000  # the first batches go through a script, until the list is known to be one
 
 
 def lines(n=LINES):
@@ -48,7 +50,7 @@ class Cutter:
                     if not got:
                         return
                     if ready is server:
-                        if ending and b"*2\r\n:" in got:
+                        if ending and b"*3\r\n:" in got:
                             self.cuts += 1
                             return
                         client.sendall(got)
@@ -87,16 +89,53 @@ class Push(unittest.TestCase):
         self.assertEqual(found if ordered else sorted(found), wanted if ordered else sorted(wanted))
         self.assertEqual(self.redis.cli("HGET", "celeriac:totals", "published"), str(n))
 
-    def test_a_batch_is_a_transaction(self):
-        celeriac(self.redis.url, "call", "-", stdin=lines(), check=0)
-        self.assert_there()
+    def test_batches_are_transactions(self):
+        celeriac(self.redis.url, "call", "-", stdin=lines(MANY), check=0)
+        self.assert_there(MANY)
         self.assertGreater(self.commands("exec"), 1)
-        self.assertLess(self.commands("lpush"), 10)
+        self.assertLess(self.commands("lpush"), MANY / 20)
 
-    def test_two_messages_are_a_script(self):
-        celeriac(self.redis.url, "call", "-", stdin=lines(2), check=0)
-        self.assert_there(2)
+    def test_the_first_message_for_a_list_goes_through_a_script(self):
+        celeriac(self.redis.url, "call", "-", stdin=lines(1), check=0)
+        self.assert_there(1)
         self.assertLessEqual(self.commands("exec"), 1)  # the question whether there are transactions
+
+    def sender(self):
+        """A process that sends each line before it reads the next one."""
+        process = subprocess.Popen(command(self.redis.url, "call", "-"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                   text=True)
+        self.addCleanup(process.communicate)
+
+        def send(**line):
+            print(json.dumps({"task": "noop", **line}), file=process.stdin, flush=True)
+            return process.stdout.readline().strip()
+        return process, send
+
+    def test_a_message_by_itself_is_a_transaction_once_the_list_is_known(self):
+        _, send = self.sender()
+        ids = [send(args=[i]) for i in range(5)]
+        self.assertEqual(len(set(ids)), 5)
+        self.assert_there(5)
+        self.assertEqual(self.commands("exec"), 4)  # the question and all but the first two, which had to wait or to try
+        self.assertEqual(len(self.redis.cli("KEYS", "celeriac:token:*").split()), 5)
+
+    def test_an_id_that_was_used_before_pushes_nothing(self):
+        _, send = self.sender()
+        for _ in range(3):
+            self.assertEqual(send(args=[0], id="mine"), "mine")
+        self.assert_there(1)
+
+    def test_a_list_that_becomes_something_else_is_refused_and_not_counted(self):
+        process, send = self.sender()
+        for _ in range(2):
+            send(args=[0])
+        self.redis.cli("SET", "celery", "text")
+        out, errors = process.communicate(json.dumps({"task": "noop"}) + "\n")
+        self.assertEqual((process.returncode, out), (7, ""), errors)
+        self.assertIn("WRONGTYPE", errors)
+        self.assertEqual(self.commands("exec"), 2)
+        self.assertEqual(self.redis.cli("HGET", "celeriac:totals", "published"), "2")
+        self.assertEqual(len(self.redis.cli("KEYS", "celeriac:token:*").split()), 2)
 
     def test_a_user_without_transactions_pushes_in_scripts(self):
         for user, refused in (("nomulti", "-multi"), ("noexec", "-exec"), ("neither", "-@transaction")):
@@ -104,8 +143,8 @@ class Push(unittest.TestCase):
                 self.redis.cli("FLUSHALL")
                 self.redis.cli("CONFIG", "RESETSTAT")
                 self.redis.cli("ACL", "SETUSER", user, "on", ">secret", "~*", "&*", "+@all", refused)
-                celeriac(self.url_of(user), "call", "-", stdin=lines(), check=0)
-                self.assert_there()
+                celeriac(self.url_of(user), "call", "-", stdin=lines(MANY), check=0)
+                self.assert_there(MANY)
                 self.assertLessEqual(self.commands("exec"), 1)  # the question whether there are transactions
 
     def test_a_queue_that_is_no_list_refuses_all_and_counts_none(self):
@@ -122,7 +161,7 @@ class Push(unittest.TestCase):
     def test_a_user_who_may_not_push_gets_told(self):
         self.redis.cli("ACL", "SETUSER", "poor", "on", ">secret", "~*", "&*", "+@all", "-lpush")
         done = celeriac(self.url_of("poor"), "call", "-", stdin=lines(), check=5)
-        self.assertIn("lpush", done.stderr.lower())
+        self.assertIn("can't run this command", done.stderr)
         self.assertNotIn("EXECABORT", done.stderr)
         self.assertEqual(self.redis.cli("HGET", "celeriac:totals", "published"), "")
 
@@ -144,12 +183,12 @@ class Push(unittest.TestCase):
                 self.redis.cli("FLUSHALL")
                 cutter = Cutter(directory, self.redis.socket, after)
                 self.addCleanup(cutter.listener.close)
-                done = celeriac(f"redis+socket://{cutter.path}?virtual_host=0", "call", "-", stdin=lines(), check=0)
+                done = celeriac(f"redis+socket://{cutter.path}?virtual_host=0", "call", "-", stdin=lines(MANY), check=0)
                 self.assertEqual(cutter.cuts, 1)
-                self.assertEqual(len(done.stdout.split()), LINES)
+                self.assertEqual(len(done.stdout.split()), MANY)
                 found = self.redis.cli("LRANGE", "celery", "0", "-1").splitlines()
                 self.assertEqual(sorted(json.loads(text)["headers"]["id"] for text in found), sorted(done.stdout.split()))
-                self.assertEqual(self.redis.cli("HGET", "celeriac:totals", "published"), str(LINES))
+                self.assertEqual(self.redis.cli("HGET", "celeriac:totals", "published"), str(MANY))
 
 
 if __name__ == "__main__":
