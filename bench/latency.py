@@ -21,6 +21,8 @@ def round_trip(load, kind):
     """send and wait through the library, one job at a time; worker and client are on one core, the server on the same or another."""
     for name, pin in placements():
         limit = load.limit(kind, "round_trip", 1, pin=pin, trips=TRIPS)
+        # Without a record of who has the job since when, the bare worker can wait in the server.
+        least = load.limit(kind, "round_trip", 1, pin=pin, trips=TRIPS, way="list") if kind.startswith("redis") else {}
         with load.brokers.fresh(kind) as broker:
             place(broker, pin)
             # Without a server it is the worker that is on the other core.
@@ -28,8 +30,10 @@ def round_trip(load, kind):
                 load.warm(broker)
                 us = sorted(load.tool("roundtrip", broker.url, TRIPS, "trips", json.dumps(load.line.get("args", [])), pin=pin["ours"])[0]["us"])
         for quantile, share in (("p50", 0.5), ("p99", 0.99), ("p999", 0.999)):
-            yield Value(f"round_trip_{quantile}", "us", us[int(len(us) * share)], limit.get(f"limit_round_trip_{quantile}"),
-                        placement=name, trips=TRIPS)
+            figure, value = f"limit_round_trip_{quantile}", us[int(len(us) * share)]
+            yield Value(f"round_trip_{quantile}", "us", value, limit.get(figure), placement=name, trips=TRIPS)
+            if least:
+                yield Value(f"round_trip_list_{quantile}", "us", value, least[figure], placement=name, trips=TRIPS)
 
 
 def start(load, kind):
