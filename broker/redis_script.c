@@ -135,19 +135,22 @@ static const char take_back[] = "redis.call('DEL', KEYS[2])\n"
  * fence, field behind it, how many bytes, `listen` when the bell is to ring for the lists that are
  * empty then (`look`: they probably all are), then per list the tail of the recorded value. Returns
  * the first fence, how many of the lists, from the first on, are empty now and were read, and pairs
- * of list number and element; nothing when there were none at all. S1, S2. What stands in front
- * does nothing but make a wrong type fail before the first pop; HDEL comes first because a server
- * out of memory refuses a growing command there. Lists are read after they were popped, and full
- * ones not at all: who pops what it listens for rings for itself. Pops grow from 1 to 16 messages
- * while those that came were small; before Redis 6.2 each is one. */
+ * of list number and element; nothing when there were none at all. S1, S2. What stands in front,
+ * where it is not one of many fetches, does nothing but make a wrong type fail before the first
+ * pop; HDEL comes first because a server out of memory refuses a growing command there. If a type
+ * has become wrong since, what was popped goes back to where it was. Lists are read after they were
+ * popped, and full ones not at all: who pops what it listens for rings for itself. Pops grow from 2
+ * to 16 messages while those that came were small; before Redis 6.2 each is one. */
 static const char fetch[] =
     "local unacked, index, numbers = '" REDIS_UNACKED "', '" REDIS_INDEX "', '" REDIS_FENCE "'\n"
     "if ARGV[6] == 'look' and redis.call('EXISTS', unpack(KEYS)) == 0 then return {} end\n"
-    "redis.call('HDEL', unacked, '')\n"
-    "redis.call('ZREM', index, '')\n"
-    "redis.call('SETRANGE', numbers, 0, '')\n"
+    "if ARGV[6] ~= 'listen' then\n"
+    "  redis.call('HDEL', unacked, '')\n"
+    "  redis.call('ZREM', index, '')\n"
+    "  redis.call('SETRANGE', numbers, 0, '')\n"
+    "end\n"
     "local want, room = tonumber(ARGV[1]), tonumber(ARGV[5])\n"
-    "local out, n, empty, step, most = {0, 0}, 0, 0, 1, 16\n"
+    "local out, n, empty, step, most = {0, 0}, 0, 0, 2, 16\n"
     "local function pop(key, count)\n"
     "  if count > 1 then\n"
     "    local m = redis.pcall('RPOP', key, count)\n"
@@ -184,18 +187,28 @@ static const char fetch[] =
     "  if empty > 0 and redis.call('EXISTS', unpack(KEYS, 1, empty)) > 0 then empty = 0 end\n"
     "end\n"
     "if n == 0 then return {} end\n"
-    "local fence = redis.call('INCRBY', numbers, n) - n\n"
-    "local hset, zadd = {}, {}\n"
-    "for k = 1, n do\n"
-    "  local field = ARGV[3] .. string.format('%020.0f', fence + k) .. ARGV[4]\n"
+    "local hset, zadd, wrong = {}, {}, nil\n"
+    "local function try(...)\n"
+    "  local got = redis.pcall(...)\n"
+    "  if type(got) == 'table' then wrong = wrong or got end\n"
+    "  return got\n"
+    "end\n"
+    "local fence = try('INCRBY', numbers, n)\n"
+    "for k = 1, wrong and 0 or n do\n"
+    "  local field = ARGV[3] .. string.format('%020.0f', fence - n + k) .. ARGV[4]\n"
     "  hset[2 * k - 1] = field\n"
     "  hset[2 * k] = '[' .. out[2 * k + 2] .. ARGV[7 + out[2 * k + 1]]\n"
     "  zadd[2 * k - 1] = ARGV[2]\n"
     "  zadd[2 * k] = field\n"
     "end\n"
-    "redis.call('HSET', unacked, unpack(hset))\n"
-    "redis.call('ZADD', index, unpack(zadd))\n"
-    "out[1] = fence + 1\n"
+    "if not wrong then try('ZADD', index, unpack(zadd)) end\n"
+    "if not wrong then try('HSET', unacked, unpack(hset)) end\n"
+    "if wrong then\n"
+    "  for k = n, 1, -1 do redis.call('RPUSH', KEYS[out[2 * k + 1] + 1], out[2 * k + 2]) end\n"
+    "  for k = 2, #zadd, 2 do redis.pcall('ZREM', index, zadd[k]) end\n"
+    "  return wrong\n"
+    "end\n"
+    "out[1] = fence - n + 1\n"
     "out[2] = empty\n"
     "return out\n";
 

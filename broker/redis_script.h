@@ -9,7 +9,7 @@
  *
  * Invariants the scripts keep (numbers are quoted in redis_script.c):
  *  S1. A message leaves a queue in the same step that records it in `unacked` and `unacked_index`;
- *      what could fail (a key of a wrong type) is tried before the first pop.
+ *      where it can not be recorded (a key of a wrong type) it stays, or goes back to its place.
  *  S2. The recorded value is `[` element `,"","queue"]`: what kombu writes, so that a Python worker
  *      restores it; cutting the known tail gives the element back byte for byte.
  *  S3. "The field is still in `unacked`" is the fence: finish, bury and move test it first and

@@ -280,6 +280,26 @@ class RedisServer(unittest.TestCase):
             self.assertEqual(self.stat("tracking_total_keys"), 4)  # a queue and its priorities, not the leases of others
             self.assertEqual(result(self.url, call(self.url, "math.add", 2, 3), wait_s=30)["result"], 5)
 
+    def test_what_can_not_be_recorded_stays_in_its_place(self):
+        worker = add_worker(self, self.url, self.dir, "-c", "1")
+        self.assertEqual(result(self.url, call(self.url, "math.add", 2, 3), wait_s=30)["result"], 5)
+        for key in ("unacked", "unacked_index", "celeriac:fence"):
+            with self.subTest(key):
+                kept = self.redis.cli("GET", key) if key == "celeriac:fence" else None
+                wait_until(lambda: self.redis.cli("HLEN", "unacked") == "0", "the last lease")
+                self.redis.cli("DEL", key)
+                self.redis.cli("LPUSH" if kept else "SET", key, "wrong")
+                ids = call_many(self.url, [{"task": "math.add", "args": [i, 0]} for i in range(3)])
+                said = worker.log().count("WRONGTYPE")
+                wait_until(lambda: worker.log().count("WRONGTYPE") > said, "the refusal")
+                order = [json.loads(text)["headers"]["id"] for text in reversed(self.redis.cli("LRANGE", "celery", "0", "-1").splitlines())]
+                self.assertEqual(order, ids)
+                self.redis.cli("DEL", key)
+                if kept:
+                    self.redis.cli("SET", key, kept)
+                for i, task_id in enumerate(ids):
+                    self.assertEqual(result(self.url, task_id, wait_s=30)["result"], i)
+
     def test_an_idle_worker_asks_seldom(self):
         add_worker(self, self.url, self.dir, "-c", "1")
         self.assertEqual(result(self.url, call(self.url, "math.add", 2, 3), wait_s=30)["result"], 5)
