@@ -16,10 +16,6 @@ class Celeriac(RedisPeer):
     setup = "at least once, results in Redis and announced"
     queue_key = "celery"
 
-    def __init__(self, scratch):
-        super().__init__(scratch)
-        self.rounds = 0
-
     def build(self):
         if not os.access(os.environ["CELERIAC"], os.X_OK):
             raise Unavailable("no release build; cmake --preset release && cmake --build --preset release, or --build DIR")
@@ -36,19 +32,7 @@ class Celeriac(RedisPeer):
     def line(self, task):
         if task == "noop":
             return {"task": "noop", "args": ["x" * self.bytes]}
-        return {"task": "hash.sha256", "args": ["x"], "kwargs": {"rounds": self.rounds}}
-
-    def calibrate(self, rounds=20000, times=15):
-        """Rounds of hash.sha256 that take as long as the others burn: by the fastest of some, as they count CPU time."""
-        ids = [measure.harness.call(self.url(), "hash.sha256", "x", kwargs={"rounds": rounds}) for _ in range(times)]
-        run_us = min(measure.harness.result(self.url(), i, wait_s=60)["celeriac"]["run_us"] for i in ids)
-        return max(1, int(rounds * BURN_S * 1e6 / run_us))
-
-    def worker(self, runners, task="noop"):
-        if task != "noop" and not self.rounds:
-            with super().worker(1):
-                self.rounds = self.calibrate()
-        return super().worker(runners, task)
+        return {"task": "work.burn", "args": [round(BURN_S * 1e6)]}
 
     def produce(self, count, how="bulk", task="noop"):
         """One at a time through the client library, or many through `call -`."""
