@@ -1,16 +1,17 @@
-/* Publishing: one at a time, in scripts that grow while they wait, and in batches. */
+/* Publishing: in scripts that grow while they wait; and what goes to one list at once, without Lua
+ * where the list is known. */
 #include "base/decimal.h"
 #include "base/fault.h"
 #include "broker/redis.h"
 
+#include <assert.h>
 #include <stdlib.h>
 
 #define SPARE_MIN  16384
 #define SPARE_MAX  (2 * REDIS_BATCH_BYTES)
 #define AROUND     1024
 #define KNOWN_MAX  4096 /* bytes of names */
-#define TOKEN_SIZE 128
-#define TOKEN_LIFE "60000" /* ms, as in the scripts */
+#define TOKEN_SIZE 128  /* of a key: the prefix and at most 64 bytes */
 
 bool redis_is_delayed(const struct redis_broker *b, int64_t not_before_ms)
 {
@@ -167,6 +168,7 @@ static void put_token(char *to, const struct broker_message *m)
 {
     char room[DECIMAL_SIZE];
 
+    assert(m->token.len <= 64 && m->batch.len <= 40); /* broker.h */
     to = put(to, slice_of(REDIS_TOKEN));
     if (m->batch.len)
         put(put(put(to, m->batch), slice_of("/")), decimal_of(room, m->batch_at));
