@@ -21,6 +21,8 @@ import costs
 PATH = pathlib.Path(__file__).resolve().parent / "accepted.json"
 KINDS = ("redis", "sqlite")
 TOLERANCE = 0.05
+# How many jobs a transaction carries depends on the pace of disk and cores: 1.81 to 2.01 calls a job within one day on one machine.
+WIDER = {("sqlite", "system_calls"): 0.15}
 TRIES = 5  # the best of some is held against the median of as many, so that no lucky try is accepted
 TOOLS = ("valgrind", "strace", "redis-server", "redis-cli")
 
@@ -71,8 +73,12 @@ def calls_of(load, kind):
 MEASURES = (instructions_of, calls_of)
 
 
-def too_much(figures, limits):
-    return [name for name, value in figures.items() if name in limits and value > limits[name] * (1 + TOLERANCE)]
+def tolerance(kind, name):
+    return WIDER.get((kind, name), TOLERANCE)
+
+
+def too_much(kind, figures, limits):
+    return [name for name, value in figures.items() if name in limits and value > limits[name] * (1 + tolerance(kind, name))]
 
 
 def measure(load, kind, limits=None):
@@ -80,7 +86,7 @@ def measure(load, kind, limits=None):
     found = {}
     for of in MEASURES:
         tries = []
-        while len(tries) < TRIES and (not tries or not limits or too_much(best(tries), limits)):
+        while len(tries) < TRIES and (not tries or not limits or too_much(kind, best(tries), limits)):
             tries.append(of(load, kind))
         found.update(best(tries, min if limits else statistics.median))
     return found

@@ -442,18 +442,19 @@ static struct redis_request *push_request(struct redis_broker *b, const struct b
                                           struct err *e)
 {
     struct push *p = push_of(m);
-    bool transact = p && may_transact(b, m, p);
-    struct redis_request *r = NULL;
+    struct redis_request *r;
 
-    if (p)
-        r = transact ? redis_new(b, &op_transact, REDIS_RAW, e)
-                     : redis_new(b, &op_push, REDIS_SCRIPT_PUSH, e);
-    else
+    if (!p) {
         err_nomem(e);
-    if (r)
-        r->state = p;
-    else
+        return NULL;
+    }
+    r = may_transact(b, m, p) ? redis_new(b, &op_transact, REDIS_RAW, e)
+                              : redis_new(b, &op_push, REDIS_SCRIPT_PUSH, e);
+    if (!r) {
         free(p);
+        return NULL;
+    }
+    r->state = p;
     return r;
 }
 
