@@ -1,5 +1,6 @@
 /* Publishing: in scripts that grow while they wait; and what goes to one list at once, without Lua
  * where the list is known. */
+#include "base/analyzer.h"
 #include "base/decimal.h"
 #include "base/fault.h"
 #include "broker/redis.h"
@@ -458,6 +459,8 @@ static struct redis_request *push_request(struct redis_broker *b, const struct b
     return r;
 }
 
+/* The request holds its push. */
+ANALYZER_LOSES_SIGHT
 static int push_run(struct redis_broker *b, const struct broker_message *v, size_t n, struct err *e)
 {
     struct redis_request *r = push_request(b, &v[0], e);
@@ -474,6 +477,7 @@ static int push_run(struct redis_broker *b, const struct broker_message *v, size
         write_push(r, v, n);
     return redis_submit(b, r, e);
 }
+ANALYZER_SEES_AGAIN
 
 /* Alone and now, with a token and nothing in front that it could join. */
 static bool is_single(const struct redis_broker *b, const struct broker_message *m, size_t n)
