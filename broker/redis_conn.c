@@ -625,7 +625,8 @@ static const struct {
     {"NOAUTH ", ERR_OPERATOR},
     {"WRONGPASS ", ERR_OPERATOR},
     {"NOPERM ", ERR_OPERATOR},
-    {"ERR The user executing the script ", ERR_OPERATOR}, /* may not */
+    {"ERR The user executing the script ", ERR_OPERATOR}, /* may not; Redis 7.2 and later: */
+    {"ERR ACL failure in script: ", ERR_OPERATOR},
     {"WRONGTYPE ", ERR_OPERATOR},
     {"ERR invalid password", ERR_OPERATOR},
     {"ERR invalid DB index", ERR_OPERATOR},

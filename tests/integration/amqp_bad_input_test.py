@@ -6,6 +6,7 @@ usage: amqp_bad_input_test.py [unittest arguments]
 import contextlib
 import json
 import pathlib
+import re
 import shutil
 import socket
 import struct
@@ -114,7 +115,7 @@ class Bad(unittest.TestCase):
         self.addCleanup(worker.__exit__)
         worker.start(ready=False)
         # Which of its queues it is refused first is the server's choice.
-        wait_until(lambda: "ACCESS_REFUSED - access to" in worker.log(), "the worker to say so")
+        wait_until(lambda: re.search("ACCESS_REFUSED - (read )?access to", worker.log()), "the worker to say so")
         self.refused(url, "ACCESS_REFUSED", "celery", words=("queue", "peek", "celery"))
         self.assertEqual(totals(self.url)["waiting"], 1)
 

@@ -40,6 +40,11 @@ def available():
     return bool(tool("rabbitmq-server") and tool("rabbitmqctl") and shutil.which("epmd"))
 
 
+def major():
+    """3 or 4: of the RabbitMQ that is installed, by the name of its folder; asking rabbitmqctl would start an epmd."""
+    return max((int(path.rpartition("-")[2].split(".")[0]) for path in glob.glob("/usr/lib/rabbitmq/lib/rabbitmq_server-*")), default=3)
+
+
 def free_ports(n):
     """n ports below those that the kernel gives to clients, so that no connection of ours takes one meanwhile."""
     ports = []

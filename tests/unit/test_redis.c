@@ -218,6 +218,9 @@ static void test_errors_are_classified(void **state)
         {"NOAUTH Authentication required.", ERR_OPERATOR},
         {"WRONGPASS invalid username-password pair", ERR_OPERATOR},
         {"NOPERM this user has no permissions", ERR_OPERATOR},
+        {"ERR The user executing the script can't run this command or subcommand", ERR_OPERATOR},
+        {"ERR ACL failure in script: User u has no permissions to run the 'lpush' command",
+         ERR_OPERATOR},
         {"ERR DB index is out of range", ERR_OPERATOR},
         {"ERR syntax error", ERR_BUG},
     };
