@@ -213,8 +213,7 @@ static void main_greet(void *owner, struct redis_conn *c)
     redis_greet_auth(c);
     redis_greet(c, true, (const char *[]){"SELECT", b->db, NULL});
     redis_greet(c, false, (const char *[]){"CLIENT", "SETNAME", "celeriac", NULL});
-    /* One of them, so that a server without scripts is refused here; the others as they are used.
-     */
+    /* One of them, so that a server without scripts is refused here; the others when needed. */
     redis_greet(c, true, (const char *[]){"SCRIPT", "LOAD", redis_script_text(first), NULL});
     c->known[first] = true;
     if (!b->queues_len)
@@ -270,6 +269,7 @@ static void main_down(void *owner, struct redis_conn *c, const struct err *why)
     b->ring_at_ms = CLOCK_NEVER;
     b->tracking = false;
     b->transactions = false;
+    b->refused = false;
     buf_clear(&b->known_lists);
     b->fetching = false;
     b->recovering = false;
@@ -295,8 +295,7 @@ static const struct redis_conn_hooks main_hooks = {
 
 /* --- the loop --- */
 
-/* Without a bell nothing else brings work. With one the workers do not all look at the same time.
- */
+/* Without a bell nothing else brings work. With one the workers look at different times. */
 static int64_t until_tick_ms(struct redis_broker *b)
 {
     if (!b->tracking)

@@ -86,6 +86,7 @@ struct redis_broker {
     bool recovered;
     bool dry;          /* without tracking: the last fetch found nothing, wait for the tick */
     bool look;         /* the next fetch probably finds all its lists empty */
+    bool refused;      /* the last fetch was: said once, and only the tick asks again */
     bool listening;    /* the fetch under way makes the bell ring for what it finds empty */
     bool rang_in_vain; /* the last bell brought nothing */
     int64_t ring_at_ms;

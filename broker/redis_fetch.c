@@ -55,6 +55,7 @@ static void fetched(void *owner, struct redis_request *r, const redisReply *repl
     size_t n = reply->elements / 2 ? reply->elements / 2 - 1 : 0;
 
     b->fetching = false;
+    b->refused = false;
     if (n)
         FAULT_POINT("redis.after-fetch");
     for (size_t i = 0; i < n; i++)
@@ -77,8 +78,9 @@ static void fetch_failed(void *owner, struct redis_request *r, const struct err 
     if (b->listening)
         redis_lists_heard(&b->lists, 0);
     redis_tick_soon(b);
-    if (why->code != ERR_RECONNECT)
+    if (why->code != ERR_RECONNECT && !b->refused)
         log_warn(b->log, "fetch failed", "error=\"%s\"", why->text);
+    b->refused = true;
 }
 
 static const struct redis_op op_fetch = {
@@ -115,7 +117,7 @@ static bool may_find(const struct redis_broker *b)
     return b->tracking ? b->lists.maybe > 0 : !b->dry;
 }
 
-void redis_fetch(struct redis_broker *b)
+static void fetch(struct redis_broker *b)
 {
     struct redis_request *r;
 
@@ -141,10 +143,16 @@ void redis_fetch(struct redis_broker *b)
         redis_lists_heard(&b->lists, 0);
 }
 
+void redis_fetch(struct redis_broker *b)
+{
+    if (!b->refused)
+        fetch(b);
+}
+
 void redis_fetch_anew(struct redis_broker *b)
 {
     redis_lists_forget(&b->lists);
     b->look = true;
     b->dry = false;
-    redis_fetch(b);
+    fetch(b);
 }
