@@ -219,10 +219,11 @@ bool redis_was_redelivered(struct slice envelope)
 {
     static const char name[] = "\"redelivered\":";
     struct slice rest = behind_body(envelope);
-    const char *end = rest.ptr + rest.len;
     const char *at = rest.ptr ? memmem(rest.ptr, rest.len, name, sizeof(name) - 1) : NULL;
 
     while (at) {
+        const char *end = rest.ptr + rest.len;
+
         at += sizeof(name) - 1;
         if (at < end && *at == ' ')
             at++;

@@ -118,7 +118,7 @@ static int publish_one(struct redis_broker *b, const struct broker_message *m, s
     return fresh ? redis_submit(b, r, e) : 0;
 }
 
-/* --- many for one list, or one by itself --- */
+/* --- memory of batches --- */
 
 /* Keeps the memory of a batch for the next one. */
 static void recycle(struct redis_broker *b, struct redis_request *r)

@@ -20,18 +20,20 @@
  *  S5. A stored SUCCESS is never overwritten; finish then drops result and follow-ups and counts
  *      `succeeded` and `duplicates`.
  *  S6. A token is set before its message is pushed and taken back when the push failed; push has
- * one token for all its messages, which are pushed together or not at all. Messages that were never
- * sent before need no look at their token: MULTI, LPUSH, SET, HINCRBY, EXEC, without Lua, to a list
- * that took messages on this connection before; should it be something else by now, take_back
- * undoes the rest. S7. Counters change in the step that moves the message, so that published =
- * succeeded + failed + dead + waiting + delayed + leased holds between any two steps. S8. A delayed message is in `celeriac:delayed`,
- * in its queue's own index and in `celeriac:delayed:messages`, or in none of them. S9. SELECT to
- * the result database is undone before anything of the broker's database is touched. S10. A dedup
- * key's value is `h<bytes of field>:<field><id>`, held by that delivery while the field is in
- * `unacked`; `k<id>`, kept for the retry of that job; or `d<id>`, done by it. Each has an expiry;
- * that of `k` and `d` is their meaning, that of `h` only lets go of what nobody asks for, and
- * begins anew with every question. S11. Only the delivery in an `h` settles it, in the script that
- * removes its field (S3, S4).
+ *      one token for all its messages, which are pushed together or not at all. Messages that were
+ *      never sent before need no look at their token: MULTI, LPUSH, SET, HINCRBY, EXEC, without
+ *      Lua, to a list that took messages on this connection before; should it be something else by
+ *      now, take_back undoes the rest.
+ *  S7. Counters change in the step that moves the message, so that published = succeeded + failed
+ *      + dead + waiting + delayed + leased holds between any two steps.
+ *  S8. A delayed message is in `celeriac:delayed`, in its queue's own index and in
+ *      `celeriac:delayed:messages`, or in none of them.
+ *  S9. SELECT to the result database is undone before anything of the broker's is touched.
+ * S10. A dedup key's value is `h<bytes of field>:<field><id>`, held by that delivery while the
+ *      field is in `unacked`; `k<id>`, kept for the retry of that job; or `d<id>`, done by it. Each
+ *      has an expiry; that of `k` and `d` is their meaning, that of `h` only lets go of what nobody
+ *      asks for, and begins anew with every question.
+ * S11. Only the delivery in an `h` settles it, in the script that removes its field (S3, S4).
  *
  * Fork rule: constant data.
  */
