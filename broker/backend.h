@@ -40,6 +40,7 @@ struct broker_ops {
                       struct err *e);
     int (*result_watch)(struct broker *b, const uint64_t *tags, const struct slice *ids, size_t n,
                         struct err *e);
+    bool (*result_expect)(struct broker *b, const struct slice *ids, size_t n); /* NULL: cannot */
     void (*result_unwatch)(struct broker *b, const struct slice *ids, size_t n);
     int (*result_forget)(struct broker *b, const uint64_t *tags, const struct slice *ids, size_t n,
                          struct err *e);

@@ -454,6 +454,11 @@ int broker_result_watch(struct broker *b, const uint64_t *tags, const struct sli
     return n ? b->ops->result_watch(b, tags, ids, n, e) : 0;
 }
 
+bool broker_result_expect(struct broker *b, const struct slice *ids, size_t n)
+{
+    return b->ops->result_expect && b->ops->result_expect(b, ids, n);
+}
+
 void broker_result_unwatch(struct broker *b, const struct slice *ids, size_t n)
 {
     if (n)

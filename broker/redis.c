@@ -614,6 +614,7 @@ static const struct broker_ops redis_ops = {
     .announce = redis_announce,
     .result_get = redis_result_get,
     .result_watch = redis_result_watch,
+    .result_expect = redis_result_expect,
     .result_unwatch = redis_result_unwatch,
     .result_forget = redis_result_forget,
 };

@@ -10,10 +10,11 @@
  * lapsed. Files: redis_push.c publish, redis_queue.c what queues there are, redis_fetch.c and
  * redis_lists.c fetch, redis_finish.c what ends or keeps a lease, redis_claim.c dedup keys,
  * redis_restore.c and redis_sweep.c everything that puts a leased message back (release; expiry,
- * take-over, orphans), redis_delayed.c, redis_results.c, redis_bell.c, redis_ask.c and redis_dead.c
- * what operators ask, redis_node.c, redis_keys.c names and texts, redis_script.c the atomic steps,
- * redis_conn.c the wire. Invariants: one fetch at a time; none before the leases of dead
- * predecessors were looked for. Fork rule: open after fork, one process, one thread.
+ * take-over, orphans), redis_delayed.c, redis_results.c and redis_watch.c results, redis_bell.c,
+ * redis_ask.c and redis_dead.c what operators ask, redis_node.c, redis_keys.c names and texts,
+ * redis_script.c the atomic steps, redis_conn.c the wire. Invariants: one fetch at a time; none
+ * before the leases of dead predecessors were looked for. Fork rule: open after fork, one process,
+ * one thread.
  */
 #ifndef BROKER_REDIS_H
 #define BROKER_REDIS_H
@@ -31,12 +32,17 @@
 #define REDIS_SPARES        4
 #define REDIS_TICK_MS       1000
 #define REDIS_LULL_MS       10000 /* between ticks while the bell is there */
+#define REDIS_IDS           500   /* keys of one command */
 #define REDIS_WATCH_BUCKETS 1024
 
-/* A result somebody waits for. */
+/* A result somebody waits for, or said it would. */
 struct redis_watch {
     struct redis_watch *next;
     uint64_t tag;
+    struct buf early; /* the document that came before somebody asked */
+    bool asked;       /* for, under tag */
+    bool expected;    /* was subscribed before it was asked for */
+    bool published;   /* its message went out through this handle */
     size_t id_len;
     char id[];
 };
@@ -102,6 +108,7 @@ struct redis_broker {
     long long bell_id;
     struct redis_watch *watches[REDIS_WATCH_BUCKETS];
     size_t watches_len;
+    struct redis_request *goodbyes; /* owned: an UNSUBSCRIBE that is in no hurry; NULL */
 };
 
 /* --- redis.c --- */
@@ -179,17 +186,25 @@ void redis_release_held(struct redis_broker *b);
 void redis_look_due(struct redis_broker *b);
 
 /* --- redis_results.c --- */
+/* Ids are added as keys, REDIS_IDS at most. */
+struct redis_request *redis_ids_request(struct redis_broker *b, const struct redis_op *op,
+                                        enum redis_script_id script, struct err *e);
 int redis_store(struct broker *base, const struct broker_store *v, size_t n, struct err *e);
 int redis_result_get(struct broker *base, const uint64_t *tags, const struct slice *ids, size_t n,
                      struct err *e);
+int redis_result_forget(struct broker *base, const uint64_t *tags, const struct slice *ids,
+                        size_t n, struct err *e);
+
+/* --- redis_watch.c --- */
 int redis_result_watch(struct broker *base, const uint64_t *tags, const struct slice *ids, size_t n,
                        struct err *e);
 void redis_result_unwatch(struct broker *base, const struct slice *ids, size_t n);
-int redis_result_forget(struct broker *base, const uint64_t *tags, const struct slice *ids,
-                        size_t n, struct err *e);
 void redis_result_published(struct redis_broker *b, struct slice channel, struct slice doc);
 void redis_result_subscribed(struct redis_broker *b, struct slice channel);
-void redis_watch_ready(struct redis_broker *b); /* the bell is subscribed anew */
+bool redis_result_expect(struct broker *base, const struct slice *ids, size_t n);
+void redis_watch_sent(struct redis_broker *b, struct slice id); /* its message, or it will be */
+void redis_watch_ready(struct redis_broker *b);                 /* the bell is subscribed anew */
+void redis_watch_lost(struct redis_broker *b);                  /* its connection is gone */
 void redis_watch_release(struct redis_broker *b);
 
 /* --- redis_bell.c --- */

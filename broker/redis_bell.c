@@ -72,6 +72,7 @@ static void bell_down(void *owner, struct redis_conn *c, const struct err *why)
     b->bell_id = 0;
     b->tracking = false;
     redis_lists_forget(&b->lists);
+    redis_watch_lost(b);
     redis_tick_soon(b);
 }
 

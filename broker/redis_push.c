@@ -490,8 +490,10 @@ int redis_publish(struct broker *base, const struct broker_message *v, size_t n,
 {
     struct redis_broker *b = (struct redis_broker *)base;
 
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++) {
         redis_declare(b, v[i].queue);
+        redis_watch_sent(b, v[i].id);
+    }
     for (size_t i = 0, run; i < n; i += run) {
         run = is_single(b, &v[i], n) ? 1 : run_of(v + i, n - i);
         if (run ? push_run(b, v + i, run, e) != 0 : publish_one(b, &v[i], e) != 0)

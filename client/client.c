@@ -84,12 +84,15 @@ void celeriac_close(struct celeriac *c)
 }
 
 static int prepare(struct celeriac *c, const char *task,
-                   const struct celeriac_task_options *options, struct outgoing *o, struct err *e)
+                   const struct celeriac_task_options *options, bool alone, struct outgoing *o,
+                   struct err *e)
 {
     struct task_call call;
     int status = task_call_from_options(&call, task, options, e);
 
     call.origin = c->session.origin;
+    if (status == 0 && alone && !call.id)
+        call.new_id = ahead_take(&c->session);
     if (status == 0)
         status = task_call_encode(&call, &c->session.ids, clock_wall_ms(c->session.clock), o, e);
     task_call_release(&call);
@@ -101,10 +104,12 @@ int celeriac_send(struct celeriac *c, const char *task, const struct celeriac_ta
 {
     struct outgoing o = {.id = ""};
     struct err e = ERR_INIT;
-    int status = prepare(c, task, options, &o, &e);
+    int status = prepare(c, task, options, true, &o, &e);
 
-    if (status == 0)
+    if (status == 0) {
+        ahead_sent(&c->session, o.id);
         status = send_all(&c->session, &o, 1, &e);
+    }
     if (id_out)
         memcpy(id_out, status == 0 ? o.id : "", status == 0 ? sizeof(o.id) : 1);
     outgoing_release(&o);
@@ -125,7 +130,7 @@ struct many {
 
 static int prepare_nth(const struct many *m, size_t i, struct outgoing *o, struct err *e)
 {
-    if (prepare(m->c, m->tasks[i], m->options ? m->options[i] : NULL, o, e) == 0)
+    if (prepare(m->c, m->tasks[i], m->options ? m->options[i] : NULL, false, o, e) == 0)
         return 0;
     return err_wrap(e, "task %zu", i);
 }

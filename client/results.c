@@ -228,6 +228,8 @@ int results_wait(struct session *s, const char *const *ids, size_t n, int64_t de
     struct asking a = {
         .s = s, .kind = ASK_WATCH, .ids = ids, .n = n, .on_result = on_ready, .user = user};
 
+    if (n == 1)
+        ahead_waited(s, ids[0]);
     return ask_all(&a, deadline_ms, e);
 }
 

@@ -16,6 +16,7 @@
 #include "base/uuid.h"
 #include "broker/broker.h"
 #include "broker/message.h"
+#include "client/ahead.h"
 
 #include <stdbool.h>
 
@@ -35,6 +36,7 @@ struct session {
     struct sending *sendings; /* borrowed: begun and not ended (send.h) */
     const struct clock *clock;
     struct uuid_source ids;
+    struct ahead ahead;
     uint64_t next_tag;
     int64_t timeout_ms;
     bool up;

@@ -532,8 +532,8 @@ int task_call_encode(const struct task_call *call, struct uuid_source *ids, int6
     o->priority = spec.priority;
     o->not_before_ms = spec.eta_ms;
     o->named = call->id != NULL;
-    if (call->id)
-        memcpy(o->id, call->id, strlen(call->id) + 1);
+    if (call->id || call->new_id)
+        strcpy(o->id, call->id ? call->id : call->new_id);
     else
         uuid_next_at(ids, now_ms, o->id); /* the time helps to find its result */
     status = all_headers(call, &spec.headers, e);

@@ -20,7 +20,8 @@
 
 struct task_call {
     const char *task;
-    const char *id; /* NULL: a new one */
+    const char *id;     /* NULL: a new one */
+    const char *new_id; /* that is the new one; NULL: any */
     const char *queue;
     const char *root_id;
     const char *parent_id;

@@ -153,6 +153,44 @@ static void who_waits_for_nothing_rests(struct contract_env *env)
     assert_true(comes_to_rest(b));
 }
 
+static void expect_ahead(struct peer *p, const char *id)
+{
+    struct slice ids[] = {slice_of(id)};
+
+    broker_result_expect(p->b, ids, 1); /* false changes nothing for the caller */
+}
+
+/* Whether a result comes before or after it is asked for, or before the broker listens. */
+static void what_is_expected_is_told(struct contract_env *env)
+{
+    struct peer *a = peer_open(env, NULL, 0), *b = peer_open(env, NULL, 0);
+    struct broker_message m = {.tag = 1400,
+                               .queue = slice_of("celery"),
+                               .envelope = slice_of("{}"),
+                               .id = slice_of("sent")};
+
+    expect_ahead(b, "before");
+    expect_ahead(b, "after");
+    assert_false(peer_sees(b, BROKER_RESULT, ANY_TAG, 50)); /* it listens by now */
+    store(a, "before", DOC("STARTED"), 0);
+    store(a, "before", DOC("SUCCESS"), 0);
+    assert_false(peer_sees(b, BROKER_RESULT, ANY_TAG, 50)); /* nobody asked */
+    watch(b, "before", 1401);
+    expect_result(b, 1401, DOC("SUCCESS"));
+    watch(b, "after", 1402);
+    store(a, "after", DOC("FAILURE"), 0);
+    expect_result(b, 1402, DOC("FAILURE"));
+    expect_ahead(b, "sent");
+    assert_int_equal(broker_publish(b->b, &m, 1, NULL), 0);
+    store(a, "sent", DOC("SUCCESS"), 0);
+    watch(b, "sent", 1403);
+    expect_result(b, 1403, DOC("SUCCESS"));
+    expect_ahead(b, "asked at once");
+    store(a, "asked at once", DOC("SUCCESS"), 0);
+    watch(b, "asked at once", 1404);
+    expect_result(b, 1404, DOC("SUCCESS"));
+}
+
 static void results_expire(struct contract_env *env)
 {
     struct peer *p = peer_open(env, NULL, 0);
@@ -193,6 +231,7 @@ const struct contract_row suite_results[] = {
     {"many watches are each answered", many_watches_are_each_answered},
     {"an unwatched result is not told", an_unwatched_result_is_not_told},
     {"who waits for nothing rests", who_waits_for_nothing_rests},
+    {"what is expected is told", what_is_expected_is_told},
     {"results expire", results_expire},
     {"a success is kept", a_success_is_kept},
     {NULL, NULL},

@@ -66,6 +66,48 @@ static void sends_and_waits(void **state)
     celeriac_close(c);
 }
 
+static void wait_for_success(struct celeriac *c, const char *id)
+{
+    char *document = NULL, *result;
+
+    GOOD(celeriac_wait(c, id, WAIT_MS, &document, &err));
+    assert_true(celeriac_succeeded(document));
+    result = celeriac_result_json(document);
+    assert_non_null(result);
+    assert_memory_equal(result + 1, id, strlen(id));
+    celeriac_free(result);
+    celeriac_free(document);
+}
+
+#define TURNS 50 /* more than client/ahead.h chooses ids for at a time, thrice */
+
+/* The client comes to expect that it waits: for some it waits late, for some twice. */
+static void sends_and_waits_in_turn(void **state)
+{
+    struct place *p = *state;
+    struct celeriac *c = open_client(p);
+    char ids[TURNS][CELERIAC_ID_SIZE], *document = NULL;
+    struct echo_worker w;
+
+    assert_int_equal(echo_worker_start(&w, p->url), 0);
+    for (int i = 0; i < TURNS; i++) {
+        GOOD(celeriac_send(c, "echo", NULL, ids[i], &err));
+        for (int earlier = 0; earlier < i; earlier++)
+            assert_string_not_equal(ids[earlier], ids[i]);
+        if (i % 7 == 3)
+            while (celeriac_get(c, ids[i], &document, &err) < 0)
+                assert_int_equal(err.code, CELERIAC_NOT_FOUND);
+        celeriac_free(document);
+        document = NULL;
+        if (i % 5 != 4)
+            wait_for_success(c, ids[i]);
+    }
+    for (int i = 0; i < TURNS; i++)
+        wait_for_success(c, ids[i]);
+    echo_worker_stop(&w);
+    celeriac_close(c);
+}
+
 static void forgets_a_result(void **state)
 {
     struct place *p = *state;
@@ -503,6 +545,33 @@ static void waits_over_a_restart(void **state)
     celeriac_close(c);
 }
 
+/* What it listened for beforehand is listened for anew. */
+static void waits_in_turn_over_a_restart(void **state)
+{
+    struct place *p = *state;
+    struct celeriac *c = open_patient(p, 30000);
+    struct reviver reviver = {.place = p};
+    char id[CELERIAC_ID_SIZE];
+    struct echo_worker w;
+
+    assert_int_equal(echo_worker_start(&w, p->url), 0);
+    for (int i = 0; i < 3; i++) {
+        GOOD(celeriac_send(c, "echo", NULL, id, &err));
+        wait_for_success(c, id);
+    }
+    echo_worker_stop(&w);
+    GOOD(celeriac_send(c, "echo", NULL, id, &err));
+    redis_server_stop(&p->redis, SIGKILL);
+    assert_int_equal(pthread_create(&reviver.thread, NULL, start_again, &reviver), 0);
+    pthread_join(reviver.thread, NULL);
+    assert_int_equal(echo_worker_start(&w, p->url), 0);
+    wait_for_success(c, id);
+    GOOD(celeriac_send(c, "echo", NULL, id, &err));
+    wait_for_success(c, id);
+    echo_worker_stop(&w);
+    celeriac_close(c);
+}
+
 /* A server that hangs: an honest error in time, and the same id sent again is there once. */
 static void tells_a_hang_and_sends_again(void **state)
 {
@@ -529,9 +598,9 @@ static void tells_a_hang_and_sends_again(void **state)
 #define ON_AMQP(f)   cmocka_unit_test_setup_teardown(f, place_make_amqp, place_remove_amqp)
 /* Over RabbitMQ each client knows only the ids that it sent itself: no sends_an_id_once. */
 #define EVERYWHERE(ON)                                                                             \
-    ON(sends_and_waits), ON(forgets_a_result), ON(tells_failures), ON(sends_and_awaits_many),      \
-        ON(awaits_an_id_given_twice), ON(stops_waiting_when_told), ON(refuses_wrong_json),         \
-        ON(a_mistake_among_many_sends_none), ON(refuses_wrong_options),                            \
+    ON(sends_and_waits), ON(sends_and_waits_in_turn), ON(forgets_a_result), ON(tells_failures),    \
+        ON(sends_and_awaits_many), ON(awaits_an_id_given_twice), ON(stops_waiting_when_told),      \
+        ON(refuses_wrong_json), ON(a_mistake_among_many_sends_none), ON(refuses_wrong_options),    \
         ON(takes_shorter_options_of_older_programs), ON(serves_threads_with_a_client_each)
 
 static int run_on_file(void)
@@ -550,6 +619,7 @@ static int run_on_server(void)
         ON_SERVER(fails_when_nobody_listens),
         ON_SERVER(sends_over_a_restart),
         ON_SERVER(waits_over_a_restart),
+        ON_SERVER(waits_in_turn_over_a_restart),
         ON_SERVER(tells_a_hang_and_sends_again),
     };
 
