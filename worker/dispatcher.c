@@ -26,14 +26,20 @@ static void quit(struct dispatcher *d, int status)
 
 static void on_stop(struct dispatcher *d, bool cold)
 {
-    struct job *job;
-
     d->stop = cold ? DISPATCH_COLD : DISPATCH_WARM;
     presence_changed(d);
     broker_credit(d->broker, 0);
+    dedup_stop(d);
+}
+
+/* In every round of a warm stop: deliveries may still arrive, and a runner that dies leaves what it
+ * was lent. */
+static void hand_back_ready(struct dispatcher *d)
+{
+    struct job *job;
+
     while ((job = TAILQ_FIRST(&d->jobs.ready)))
         settle_hand_back(d, job, &d->jobs.ready, 0);
-    dedup_stop(d);
 }
 
 static void on_gone(struct dispatcher *d, const struct frame *f)
@@ -304,6 +310,8 @@ static void dispatcher_step(struct dispatcher *d)
     if (d->jobs.len > d->most_jobs)
         d->most_jobs = d->jobs.len;
     broker_credit(d->broker, lend_wanted(d)); /* what ended just now makes room */
+    if (d->stop == DISPATCH_WARM)
+        hand_back_ready(d);
     lend_jobs(d);
     lend_watch(d);
     check_first_connection(d);

@@ -90,6 +90,26 @@ class WorkerTest(unittest.TestCase):
         self.assertEqual(t["leased"], 0)
         self.assertEqual(t["waiting"] + t["succeeded"], 1 + len(waiting))
 
+    def test_warm_stop_leaves_a_backlog_that_is_still_arriving(self):
+        call_many(self.url, [{"task": "math.add", "args": [i, 1]} for i in range(10000)])
+        w = self.worker("-c", "2")
+        wait_until(lambda: totals(self.url)["succeeded"] > 0, "the first job")
+        self.assertEqual(w.stop(signal.SIGTERM), 0)
+        self.assertEqual(self.assert_accounted()["leased"], 0)
+
+    def test_warm_stop_hands_back_what_a_dying_runner_had(self):
+        w = self.worker("-c", "1")
+        short = call_many(self.url, [{"task": "sleep", "args": [0]} for _ in range(300)])
+        result(self.url, short[-1], wait_s=30)
+        batch = call_many(self.url, [{"task": "sleep", "args": [seconds]} for seconds in [60] + [0] * 20])
+        runner = self.started(batch[0])
+        w.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: "warm stop" in w.log(), "the warm stop")
+        os.kill(runner, signal.SIGKILL)
+        self.assertEqual(w.stop(), 0)
+        t = self.assert_accounted()
+        self.assertEqual((t["succeeded"], t["leased"]), (300, 0))
+
     def test_cold_stop_hands_back_what_runs(self):
         w = self.worker("-c", "1")
         self.started(call(self.url, "sleep", 60))
