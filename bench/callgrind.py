@@ -32,6 +32,12 @@ def own_instructions(path, program):
     return total
 
 
+def all_instructions(path):
+    """Of the whole process, libraries too."""
+    with open(path) as text:
+        return sum(int(line.split()[1]) for line in text if line.startswith("totals:"))
+
+
 def client(load, broker, jobs):
     """Of `celeriac call -`."""
     done = subprocess.run([*words(broker.directory, "client"), harness.program(), "-b", broker.url, "call", "-"], text=True,

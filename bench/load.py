@@ -108,11 +108,10 @@ class Load:
             stack.push(ours.__exit__)
             yield ours
 
-
     @contextlib.contextmanager
-    def watched(self, broker, watcher):
-        """A worker with two runners as the child, or the body, of strace or valgrind; stopped warmly, so that all is written."""
-        process = subprocess.Popen([*watcher, harness.program(), "-b", broker.url, "worker", "-c", "2", "-l", "warning"],
+    def watched(self, broker, watcher, runners=2, *options):
+        """A worker as the child, or the body, of strace or valgrind; stopped warmly, so that all is written."""
+        process = subprocess.Popen([*watcher, harness.program(), "-b", broker.url, "worker", "-c", str(runners), "-l", "warning", *options],
                                    stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             yield process
