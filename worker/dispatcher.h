@@ -74,8 +74,10 @@ struct dispatcher {
     int64_t rest_at_ms; /* not before: memory is given back */
     size_t most_jobs;   /* held at once since it was */
     int64_t renew_at_ms;
-    int64_t mean_us; /* moving average over all tasks */
-    int exit_status; /* -1: go on */
+    int64_t tell_at_ms; /* what is held is told then; monotonic */
+    int held;           /* verdicts */
+    int64_t mean_us;    /* moving average over all tasks */
+    int exit_status;    /* -1: go on */
 };
 
 /* The exit status of the process. */
@@ -106,6 +108,8 @@ void lend_watch(struct dispatcher *d);
 int64_t lend_next_ms(const struct dispatcher *d);
 void lend_lost_runner(struct dispatcher *d, int slot, const struct channel_gone *gone);
 void lend_close_seats(struct dispatcher *d);
+/* Whether every runner that takes jobs surely has work for so long. */
+bool lend_keeps_busy(const struct dispatcher *d, int64_t us);
 int lend_running(const struct dispatcher *d);
 
 /* settle.c: from here on the job belongs to the settling list. `from`: the list it is on, or NULL.

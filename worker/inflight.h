@@ -45,6 +45,7 @@ struct settlement {
     int64_t not_before_ms;
     int64_t verdict_us; /* wall: when it came; 0: no runner gave one */
     bool front;
+    bool held; /* for a moment, to be told with others */
     bool submitted;
     unsigned tries;
     int64_t try_at_ms; /* monotonic */

@@ -347,6 +347,28 @@ void lend_rest(struct dispatcher *d)
     }
 }
 
+/* Without the job that it is at: that may end now. */
+static int64_t work_of(const struct seat *s, int64_t enough_us)
+{
+    const struct job *job = TAILQ_FIRST(&s->lent);
+    int64_t us = 0;
+
+    while (us < enough_us && job && (job = TAILQ_NEXT(job, link)))
+        us += job->options->low_us;
+    return us;
+}
+
+bool lend_keeps_busy(const struct dispatcher *d, int64_t us)
+{
+    for (int i = 0; i < d->config->concurrency; i++) {
+        const struct seat *s = &d->seats[i];
+
+        if (s->ready && !s->retiring && work_of(s, us) < us)
+            return false;
+    }
+    return true;
+}
+
 int lend_running(const struct dispatcher *d)
 {
     int n = 0;

@@ -35,6 +35,13 @@ bool policy_bury_lost(int64_t lost, int lost_max)
     return lost >= lost_max;
 }
 
+int64_t policy_hold_ms(int runners, int64_t mean_us)
+{
+    bool several = runners * POLICY_HOLD_MS * INT64_C(1000) >= 2 * mean_us;
+
+    return several && mean_us >= POLICY_HOLD_FROM_US ? POLICY_HOLD_MS : 0;
+}
+
 int64_t policy_wait_ms(int64_t waits)
 {
     int64_t ms = 250;
@@ -64,7 +71,7 @@ static int clamp(int64_t value, int64_t low, int64_t high)
 int policy_depth(const struct task_options *options)
 {
     if (policy_is_short(options))
-        return clamp(2000 / options->mean_us, 2, POLICY_DEPTH_MAX);
+        return clamp(4000 / options->mean_us, 2, POLICY_DEPTH_MAX);
     if (options->mean_us <= 0 || options->mean_us >= POLICY_AHEAD_US)
         return 1;
     return options->peak_us < POLICY_STEADY_US ? 2 : 1;
@@ -96,8 +103,13 @@ int64_t policy_mean_us(int64_t mean_us, int64_t run_us)
 
 void policy_ran(struct task_options *options, int64_t run_us)
 {
+    bool first = options->mean_us <= 0;
+
     options->mean_us = policy_mean_us(options->mean_us, run_us);
     options->peak_us -= options->peak_us / 16;
     if (run_us > options->peak_us)
         options->peak_us = run_us;
+    options->low_us += options->low_us / 64 + 1;
+    if (first || run_us < options->low_us)
+        options->low_us = run_us;
 }

@@ -24,6 +24,7 @@ struct task_options {
     int64_t rate_us;      /* at least this long between two starts; 0: no limit */
     int64_t mean_us;      /* moving average of the run time; 0: never ran here */
     int64_t peak_us;      /* the longest lately: a longer one raises it, others let it sink */
+    int64_t low_us;       /* the shortest lately, likewise */
     int64_t next_run_us;  /* rate limit, wall clock: the next start may be then */
     int64_t next_park_us; /* and the first slot that no parked job was sent to */
 };
@@ -47,6 +48,13 @@ int64_t policy_rate_ms(struct task_options *options, int64_t wall_ms);
 /* True when a job that lost `lost` workers, this one included, is buried instead of handed back. */
 bool policy_bury_lost(int64_t lost, int lost_max);
 
+/* How long the end of a job may be kept back so that it is told together with others, while more
+ * jobs wait for these runners: a quarter of what policy_window lets a job wait. 0 unless several
+ * are to end in that time, and for tasks so short that several end at once anyway. */
+#define POLICY_HOLD_MS      5
+#define POLICY_HOLD_FROM_US 20
+int64_t policy_hold_ms(int runners, int64_t mean_us);
+
 /* How long a job waits before it asks again for a dedup key that another holds. */
 int64_t policy_wait_ms(int64_t waits);
 
@@ -58,7 +66,7 @@ double policy_limit_s(double message_s, double row_s, double worker_s);
 #define POLICY_SHORT_US 1000
 bool policy_is_short(const struct task_options *options);
 
-/* How many jobs of this task a runner may hold. Short ones: about two milliseconds of work, up to
+/* How many jobs of this task a runner may hold. Short ones: about four milliseconds of work, up to
  * POLICY_DEPTH_MAX. Of a task that takes some milliseconds, and lately never much longer, one may
  * be lent ahead, so that its runner need not wait for the next. Others: 1. */
 #define POLICY_DEPTH_MAX 64

@@ -19,6 +19,7 @@
 #define RETRY_MIN_MS 50
 #define RETRY_MAX_MS 2000
 #define BATCH_MAX    256
+#define HELD_MAX     32 /* are enough to be told at once */
 
 /* ---- what to tell ---- */
 
@@ -53,6 +54,27 @@ static void settle(struct dispatcher *d, struct job *job, struct job_list *from,
     job->settle.try_at_ms = 0;
     job->seat = NULL;
     inflight_move(job, from, &d->jobs.settling, JOB_SETTLING);
+}
+
+/* While jobs wait for these very runners nobody notices the moment, and telling each end by itself
+ * costs the broker and this process more than a short job. */
+static void hold(struct dispatcher *d, struct job *job)
+{
+    int64_t ms = policy_hold_ms(d->config->concurrency, d->mean_us);
+
+    if (ms == 0)
+        return;
+    if (d->held++ == 0)
+        d->tell_at_ms = clock_mono_ms(d->clock) + ms;
+    job->settle.held = true;
+}
+
+/* When what is held is told: at once when no job waits any more. */
+static int64_t tell_at_ms(const struct dispatcher *d)
+{
+    if (d->held == 0)
+        return CLOCK_NEVER;
+    return d->held >= HELD_MAX || TAILQ_EMPTY(&d->jobs.ready) ? 0 : d->tell_at_ms;
 }
 
 /* The slices of a verdict point into the channel's buffer: copy them into the job and let them
@@ -107,6 +129,7 @@ void settle_verdict(struct dispatcher *d, struct job *job, struct job_list *from
     job->settle.outcome = table[v->outcome].outcome;
     job->settle.grave = BROKER_DEAD;
     job->settle.not_before_ms = 0;
+    hold(d, job);
     settle(d, job, from, job->early_acked ? SETTLE_STORE : table[v->outcome].kind);
     /* CRASH: after a verdict arrived, before it is kept for long - as before-settle */
     FAULT_POINT("dispatcher.after-verdict");
@@ -406,6 +429,11 @@ static void retry_later(struct dispatcher *d, struct settlement *s)
                    backoff_ms(RETRY_MIN_MS, RETRY_MAX_MS, s->tries++, uuid_random(&d->random));
 }
 
+static bool is_due(const struct settlement *s, int64_t now_ms)
+{
+    return !s->submitted && !s->held && s->try_at_ms <= now_ms;
+}
+
 /* Collects what is due of one kind; at most BATCH_MAX. */
 static size_t collect(struct dispatcher *d, enum settle_kind kind, struct job **jobs)
 {
@@ -415,9 +443,7 @@ static size_t collect(struct dispatcher *d, enum settle_kind kind, struct job **
 
     TAILQ_FOREACH(job, &d->jobs.settling, link)
     {
-        const struct settlement *s = &job->settle;
-
-        if (n < BATCH_MAX && s->kind == kind && !s->submitted && s->try_at_ms <= now_ms)
+        if (n < BATCH_MAX && job->settle.kind == kind && is_due(&job->settle, now_ms))
             jobs[n++] = job;
     }
     return n;
@@ -449,8 +475,20 @@ static void submit_kind(struct dispatcher *d, enum settle_kind kind,
     } while (n == BATCH_MAX);
 }
 
+static void let_go(struct dispatcher *d)
+{
+    struct job *job;
+
+    if (clock_mono_ms(d->clock) < tell_at_ms(d))
+        return;
+    TAILQ_FOREACH(job, &d->jobs.settling, link)
+    job->settle.held = false;
+    d->held = 0;
+}
+
 void settle_submit(struct dispatcher *d)
 {
+    let_go(d);
     submit_kind(d, SETTLE_FINISH, submit_finishes);
     submit_kind(d, SETTLE_RELEASE, submit_releases);
     submit_kind(d, SETTLE_BURY, submit_burials);
@@ -504,11 +542,11 @@ void settle_answer(struct dispatcher *d, const struct broker_event *event)
 int64_t settle_next_ms(const struct dispatcher *d)
 {
     const struct job *job;
-    int64_t next = CLOCK_NEVER;
+    int64_t next = tell_at_ms(d);
 
     TAILQ_FOREACH(job, &d->jobs.settling, link)
     {
-        if (!job->settle.submitted && job->settle.try_at_ms < next)
+        if (!job->settle.submitted && !job->settle.held && job->settle.try_at_ms < next)
             next = job->settle.try_at_ms;
     }
     return next;

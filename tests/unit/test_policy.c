@@ -55,7 +55,7 @@ static void only_known_short_tasks_share_a_runner(void **state)
     assert_int_equal(policy_depth(&options), 1);
     options.mean_us = 999;
     assert_true(policy_is_short(&options));
-    assert_int_equal(policy_depth(&options), 2);
+    assert_int_equal(policy_depth(&options), 4);
     options.mean_us = POLICY_AHEAD_US;
     assert_false(policy_is_short(&options));
     assert_int_equal(policy_depth(&options), 1);
@@ -97,6 +97,39 @@ static void a_steady_task_of_some_milliseconds_is_lent_one_ahead(void **state)
     for (after = 0; policy_depth(&options) == 1 && after < 1000; after++)
         policy_ran(&options, 5000);
     assert_in_range(after, 50, 100);
+}
+
+static void the_shortest_lately_is_known(void **state)
+{
+    struct task_options options = {.mean_us = 0};
+    int after = 0;
+
+    (void)state;
+    policy_ran(&options, 700);
+    assert_int_equal(options.low_us, 700);
+    policy_ran(&options, 600);
+    policy_ran(&options, 800);
+    assert_in_range(options.low_us, 600, 620);
+    policy_ran(&options, 0);
+    assert_int_equal(options.low_us, 0);
+    for (; options.low_us < 600 && after < 1000; after++)
+        policy_ran(&options, 700);
+    assert_in_range(after, 100, 400);
+    for (after = 0; after < 1000; after++)
+        policy_ran(&options, 700);
+    assert_int_equal(options.low_us, 700);
+}
+
+static void ends_are_held_only_for_several(void **state)
+{
+    (void)state;
+    assert_int_equal(policy_hold_ms(2, 0), 0);
+    assert_int_equal(policy_hold_ms(2, POLICY_HOLD_FROM_US - 1), 0);
+    assert_int_equal(policy_hold_ms(2, POLICY_HOLD_FROM_US), POLICY_HOLD_MS);
+    assert_int_equal(policy_hold_ms(2, POLICY_HOLD_MS * 1000), POLICY_HOLD_MS);
+    assert_int_equal(policy_hold_ms(2, POLICY_HOLD_MS * 1000 + 1), 0);
+    assert_int_equal(policy_hold_ms(64, 100000), POLICY_HOLD_MS);
+    assert_int_equal(policy_hold_ms(64, 60000000), 0);
 }
 
 static void the_window_holds_twenty_milliseconds_of_work(void **state)
@@ -169,7 +202,7 @@ static void a_seat_takes_short_jobs_together_and_others_alone(void **state)
     TAILQ_INIT(&s.lent);
     assert_int_equal(seat_room(&s, &next, 1000), 1);
     put(&s, &first, &quick);
-    assert_int_equal(seat_room(&s, &next, 1000), 19);
+    assert_int_equal(seat_room(&s, &next, 1000), 39);
     assert_int_equal(seat_room(&s, &next, 1100), 0); /* silent for 100 ms */
     next.solo = true;
     assert_int_equal(seat_room(&s, &next, 1000), 0);
@@ -198,7 +231,7 @@ static void behind_a_long_job_nothing_is_lent(void **state)
     /* What it held before says nothing of what it holds now. */
     s.lent_len = 0;
     put(&s, &first, &quick);
-    assert_int_equal(seat_room(&s, &next, 1000), 19);
+    assert_int_equal(seat_room(&s, &next, 1000), 39);
 }
 
 int main(void)
@@ -210,6 +243,8 @@ int main(void)
         cmocka_unit_test(only_known_short_tasks_share_a_runner),
         cmocka_unit_test(a_runner_is_not_woken_for_a_few_short_jobs),
         cmocka_unit_test(a_steady_task_of_some_milliseconds_is_lent_one_ahead),
+        cmocka_unit_test(the_shortest_lately_is_known),
+        cmocka_unit_test(ends_are_held_only_for_several),
         cmocka_unit_test(the_window_holds_twenty_milliseconds_of_work),
         cmocka_unit_test(the_mean_follows_and_never_reaches_zero),
         cmocka_unit_test(a_held_key_is_asked_for_ever_less_often),
