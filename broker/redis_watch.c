@@ -69,6 +69,7 @@ static void subscribe(struct redis_broker *b, const struct slice *ids, size_t n)
 {
     struct redis_request *r = channel_request("SUBSCRIBE");
 
+    say_goodbyes(b); /* an id may be among them */
     for (size_t i = 0; r && i < n; i++)
         redis_key2(r, REDIS_RESULT, ids[i]);
     submit(b, r);
@@ -277,8 +278,8 @@ static int add_watch(struct redis_broker *b, uint64_t tag, struct slice id, stru
     return 0;
 }
 
-/* If its message was published here, the subscription was confirmed before that, or is followed by a
- * look. */
+/* If its message was published here, the subscription was confirmed before that, or is followed by
+ * a look. */
 static void ask_expected(struct redis_broker *b, struct redis_watch **at, uint64_t tag)
 {
     struct buf early = (*at)->early;
@@ -314,7 +315,6 @@ bool redis_result_expect(struct broker *base, const struct slice *ids, size_t n)
 {
     struct redis_broker *b = (struct redis_broker *)base;
 
-    say_goodbyes(b);
     for (size_t i = 0; i < n; i++) {
         struct redis_watch *w = *find_watch(b, ids[i]) ? NULL : hang_watch(b, 0, ids[i]);
 

@@ -191,6 +191,30 @@ static void what_is_expected_is_told(struct contract_env *env)
     expect_result(b, 1404, DOC("SUCCESS"));
 }
 
+/* The end of one watch does not end the next one of the same id. */
+static void what_was_expected_can_be_watched_again(struct contract_env *env)
+{
+    struct peer *a = peer_open(env, NULL, 0), *b = peer_open(env, NULL, 0);
+    struct slice ids[] = {slice_of("again")};
+    uint64_t tag = 1502;
+    struct seen s;
+
+    expect_ahead(b, "again");
+    assert_false(peer_sees(b, BROKER_RESULT, ANY_TAG, 50));
+    store(a, "again", DOC("FAILURE"), 0);
+    watch(b, "again", 1501);
+    expect_result(b, 1501, DOC("FAILURE"));
+    assert_int_equal(broker_result_forget(b->b, &tag, ids, 1, NULL), 0);
+    s = peer_expect(b, BROKER_FORGOTTEN, tag);
+    seen_free(&s);
+    watch(b, "again", 1503);
+    assert_false(peer_sees(b, BROKER_RESULT, 1503, 50));
+    expect_ahead(b, "another");
+    assert_false(peer_sees(b, BROKER_RESULT, 1503, 50));
+    store(a, "again", DOC("SUCCESS"), 0);
+    expect_result(b, 1503, DOC("SUCCESS"));
+}
+
 static void results_expire(struct contract_env *env)
 {
     struct peer *p = peer_open(env, NULL, 0);
@@ -232,6 +256,7 @@ const struct contract_row suite_results[] = {
     {"an unwatched result is not told", an_unwatched_result_is_not_told},
     {"who waits for nothing rests", who_waits_for_nothing_rests},
     {"what is expected is told", what_is_expected_is_told},
+    {"what was expected can be watched again", what_was_expected_can_be_watched_again},
     {"results expire", results_expire},
     {"a success is kept", a_success_is_kept},
     {NULL, NULL},
