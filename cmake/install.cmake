@@ -1,11 +1,11 @@
-# What `cmake --install` puts where: the program, libceleriac, the two public headers, man pages, completion, and what lets
-# other projects find them with find_package(celeriac) or pkg-config.
-include(GNUInstallDirs)
+# What `cmake --install` puts where: the program and its module for RabbitMQ, libceleriac, the two public headers, man pages,
+# completion, and what lets other projects find them with find_package(celeriac) or pkg-config.
 include(CMakePackageConfigHelpers)
 
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/celeriac)
 
 install(TARGETS celeriac RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+install(TARGETS celeriac_amqp LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/celeriac)
 target_include_directories(celeriac_task INTERFACE $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
 install(TARGETS celeriac_shared celeriac_task EXPORT celeriac
     LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})

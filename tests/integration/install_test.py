@@ -56,6 +56,16 @@ class Install(unittest.TestCase):
         tool("cmake", "--build", where)
         return where
 
+    def test_the_module_for_rabbitmq_is_found_and_missed(self):
+        nobody = "amqp://127.0.0.1:1/"
+        done = harness.celeriac(nobody, "status", check=None)
+        self.assertEqual((done.returncode, "Connection refused" in done.stderr), (3, True), done.stderr)
+        [module] = self.prefix.glob("lib*/**/celeriac-amqp-*.so")
+        aside = module.rename(module.with_suffix(".aside"))
+        self.addCleanup(aside.rename, module)
+        done = harness.celeriac(nobody, "status", check=None)
+        self.assertEqual((done.returncode, "install it with the program" in done.stderr), (5, True), done.stderr)
+
     def test_find_package(self):
         self.check(self.build("send-and-wait") / "send-and-wait", self.build("task-module") / "weather.so")
 
