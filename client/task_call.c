@@ -526,14 +526,15 @@ int task_call_encode(const struct task_call *call, struct uuid_source *ids, int6
         .ignore_result = call->ignore_result,
         .now_ms = now_ms,
     };
+    const char *id = call->id ? call->id : call->new_id;
     int status;
 
     outgoing_begin(o);
     o->priority = spec.priority;
     o->not_before_ms = spec.eta_ms;
     o->named = call->id != NULL;
-    if (call->id || call->new_id)
-        strcpy(o->id, call->id ? call->id : call->new_id);
+    if (id)
+        memcpy(o->id, id, strlen(id) + 1);
     else
         uuid_next_at(ids, now_ms, o->id); /* the time helps to find its result */
     status = all_headers(call, &spec.headers, e);
