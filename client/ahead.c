@@ -2,7 +2,6 @@
 
 #include "client/session.h"
 
-#include <stdio.h>
 #include <string.h>
 
 /* Leaves it empty where the broker can not listen ahead. */
@@ -37,7 +36,10 @@ const char *ahead_take(struct session *s)
 
 void ahead_sent(struct session *s, const char *id)
 {
-    snprintf(s->ahead.sent, sizeof(s->ahead.sent), "%s", id);
+    size_t len = strnlen(id, sizeof(s->ahead.sent) - 1);
+
+    memcpy(s->ahead.sent, id, len);
+    s->ahead.sent[len] = '\0';
     s->ahead.waits = false;
 }
 

@@ -15,6 +15,7 @@
 
 struct celeriac {
     struct session session;
+    struct outgoing alone;     /* the last that was sent by itself: its memory serves the next */
     struct pipeline *pipeline; /* NULL until many are sent */
 };
 
@@ -79,6 +80,7 @@ void celeriac_close(struct celeriac *c)
     if (!c)
         return;
     session_close(&c->session);
+    outgoing_release(&c->alone);
     pipeline_free(c->pipeline);
     free(c);
 }
@@ -102,17 +104,16 @@ static int prepare(struct celeriac *c, const char *task,
 int celeriac_send(struct celeriac *c, const char *task, const struct celeriac_task_options *options,
                   char id_out[CELERIAC_ID_SIZE], struct celeriac_error *err)
 {
-    struct outgoing o = {.id = ""};
+    struct outgoing *o = &c->alone;
     struct err e = ERR_INIT;
-    int status = prepare(c, task, options, true, &o, &e);
+    int status = prepare(c, task, options, true, o, &e);
 
     if (status == 0) {
-        ahead_sent(&c->session, o.id);
-        status = send_all(&c->session, &o, 1, &e);
+        ahead_sent(&c->session, o->id);
+        status = send_all(&c->session, o, 1, &e);
     }
     if (id_out)
-        memcpy(id_out, status == 0 ? o.id : "", status == 0 ? sizeof(o.id) : 1);
-    outgoing_release(&o);
+        memcpy(id_out, status == 0 ? o->id : "", status == 0 ? sizeof(o->id) : 1);
     return conclude(status, err, &e);
 }
 

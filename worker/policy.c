@@ -37,9 +37,9 @@ bool policy_bury_lost(int64_t lost, int lost_max)
 
 int64_t policy_hold_ms(int runners, int64_t mean_us)
 {
-    bool several = runners * POLICY_HOLD_MS * INT64_C(1000) >= 2 * mean_us;
+    bool another = runners * POLICY_HOLD_MS * INT64_C(1000) >= mean_us;
 
-    return several && mean_us >= POLICY_HOLD_FROM_US ? POLICY_HOLD_MS : 0;
+    return another && mean_us >= POLICY_HOLD_FROM_US ? POLICY_HOLD_MS : 0;
 }
 
 int64_t policy_wait_ms(int64_t waits)

@@ -49,8 +49,8 @@ int64_t policy_rate_ms(struct task_options *options, int64_t wall_ms);
 bool policy_bury_lost(int64_t lost, int lost_max);
 
 /* How long the end of a job may be kept back so that it is told together with others, while more
- * jobs wait for these runners: a quarter of what policy_window lets a job wait. 0 unless several
- * are to end in that time, and for tasks so short that several end at once anyway. */
+ * jobs wait for these runners: a quarter of what policy_window lets a job wait. 0 unless
+ * another is to end in that time, and for tasks so short that several end at once anyway. */
 #define POLICY_HOLD_MS      5
 #define POLICY_HOLD_FROM_US 20
 int64_t policy_hold_ms(int runners, int64_t mean_us);
