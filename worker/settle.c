@@ -69,12 +69,14 @@ static void hold(struct dispatcher *d, struct job *job)
     job->settle.held = true;
 }
 
-/* When what is held is told: at once when no job waits any more. */
+/* When what is held is told: at once when no job waits any more, and before a stop. */
 static int64_t tell_at_ms(const struct dispatcher *d)
 {
     if (d->held == 0)
         return CLOCK_NEVER;
-    return d->held >= HELD_MAX || TAILQ_EMPTY(&d->jobs.ready) ? 0 : d->tell_at_ms;
+    if (d->held >= HELD_MAX || d->stop != DISPATCH_RUN || TAILQ_EMPTY(&d->jobs.ready))
+        return 0;
+    return d->tell_at_ms;
 }
 
 /* The slices of a verdict point into the channel's buffer: copy them into the job and let them
