@@ -14,15 +14,15 @@ static void fill(struct session *s)
         uuid_next(&s->ids, a->ids[i]);
         ids[i] = slice_of(a->ids[i]);
     }
-    if (broker_result_expect(s->broker, ids, AHEAD_IDS))
-        a->left = AHEAD_IDS;
+    a->cannot = !broker_result_expect(s->broker, ids, AHEAD_IDS);
+    a->left = a->cannot ? 0 : AHEAD_IDS;
 }
 
 const char *ahead_take(struct session *s)
 {
     struct ahead *a = &s->ahead;
 
-    if (!a->waits)
+    if (!a->waits || a->cannot)
         return NULL;
     if (a->left == 0)
         fill(s);

@@ -23,6 +23,7 @@ struct session;
 struct ahead {
     char sent[UUID_SIZE]; /* the last task that was sent alone; a longer id is cut */
     bool waits;           /* and its result was waited for */
+    bool cannot;          /* the broker does not listen ahead: not asked again */
     size_t left;
     char ids[AHEAD_IDS][UUID_SIZE];
     char taken[UUID_SIZE];
