@@ -381,8 +381,8 @@ int broker_result_get(struct broker *b, const uint64_t *tags, const struct slice
 int broker_result_watch(struct broker *b, const uint64_t *tags, const struct slice *ids, size_t n,
                         struct err *e);
 /* Says that these results will be watched, before their messages are published through this handle.
- * A broker that can listen for them ahead needs not look at what is stored when the watch comes,
- * which is due all the same. False: it can not, and nothing happened. */
+ * A broker that can listen for them ahead need not look at what is stored when they are asked for,
+ * which only broker_result_watch does. False: it can not, and nothing happened. */
 bool broker_result_expect(struct broker *b, const struct slice *ids, size_t n);
 void broker_result_unwatch(struct broker *b, const struct slice *ids, size_t n);
 int broker_result_forget(struct broker *b, const uint64_t *tags, const struct slice *ids, size_t n,

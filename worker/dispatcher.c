@@ -393,8 +393,8 @@ static void show(const struct dispatcher *d, int *shown)
                    running, d->stop == DISPATCH_RUN ? "" : ", stopping");
 }
 
-/* While ends are held back anyway and every runner has enough to do, being woken by each of them
- * would cost what a tenth of a job of half a millisecond does. */
+/* Being woken by each verdict costs a tenth of a job of half a millisecond, and while ends are held
+ * back anyway and every runner has enough to do, nobody gains from it. */
 static void gather(const struct dispatcher *d)
 {
     if (d->held && lend_keeps_busy(d, GATHER_US))

@@ -24,7 +24,7 @@ struct task_options {
     int64_t rate_us;      /* at least this long between two starts; 0: no limit */
     int64_t mean_us;      /* moving average of the run time; 0: never ran here */
     int64_t peak_us;      /* the longest lately: a longer one raises it, others let it sink */
-    int64_t low_us;       /* the shortest lately, likewise */
+    int64_t low_us;       /* the shortest lately: a shorter one lowers it, others let it rise */
     int64_t next_run_us;  /* rate limit, wall clock: the next start may be then */
     int64_t next_park_us; /* and the first slot that no parked job was sent to */
 };
