@@ -160,10 +160,8 @@ static bool all_quiet(const struct amqp_broker *b)
 }
 
 /* Steps until nothing is under way or the time is over. */
-static void drain(struct amqp_broker *b)
+static void drain(struct amqp_broker *b, int64_t until_ms)
 {
-    int64_t until_ms = clock_nano() / 1000000 + CLOSE_MS;
-
     while (b->wires[AMQP_PUBLISH].ready && clock_nano() / 1000000 < until_ms) {
         struct pollfd fds[AMQP_ROLES];
         struct broker_event events[32];
@@ -177,6 +175,35 @@ static void drain(struct amqp_broker *b)
             return;
         n = amqp_pollset(&b->base, fds, AMQP_ROLES);
         poll(fds, (nfds_t)n, 20);
+    }
+}
+
+/* Waits for the server's goodbyes where an acknowledgement may still have to be read. CRASH: before
+ * the server has read it - the message comes back, its record is found, it is dropped. */
+static void leave(struct amqp_broker *b, int64_t until_ms)
+{
+    struct amqp_link *leaving[AMQP_ROLES];
+    struct pollfd fds[AMQP_ROLES];
+    nfds_t n = 0;
+
+    for (int role = 0; role < AMQP_ROLES; role++) {
+        struct amqp_wire *w = &b->wires[role];
+
+        if (!w->link || w->broken || !link_owes(w->link))
+            continue;
+        link_leave(w->link);
+        link_flush(w->link);
+        leaving[n++] = w->link;
+    }
+    while (n > 0 && clock_nano() / 1000000 < until_ms) {
+        for (nfds_t i = 0; i < n; i++)
+            link_poll_wants(leaving[i], &fds[i]);
+        poll(fds, n, 20);
+        for (nfds_t i = n; i-- > 0;) {
+            link_pump(leaving[i]);
+            if (!link_is_up(leaving[i]))
+                leaving[i] = leaving[--n];
+        }
     }
 }
 
@@ -206,12 +233,14 @@ static void free_broker(struct amqp_broker *b)
 static void amqp_close(struct broker *base, bool release_leases)
 {
     struct amqp_broker *b = amqp_of(base);
+    int64_t until_ms = clock_nano() / 1000000 + CLOSE_MS;
 
     b->credit = 0;
     if (release_leases) {
         amqp_claims_close(b);
-        drain(b);
+        drain(b, until_ms);
     }
+    leave(b, until_ms);
     free_broker(b);
 }
 

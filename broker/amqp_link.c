@@ -163,13 +163,18 @@ static void free_channel(struct link_channel *ch)
     free(ch);
 }
 
-/* A goodbye only when it does not have to wait and does not cut into a frame that is half sent. */
-static void say_goodbye(struct amqp_link *l)
+static int add_goodbye(struct amqp_link *l)
 {
     amqp_connection_close_t bye = {.reply_code = AMQP_REPLY_SUCCESS,
                                    .reply_text = amqp_cstring_bytes("goodbye")};
 
-    if (frames_add_method(&l->out, l->frame_max, 0, AMQP_CONNECTION_CLOSE_METHOD, &bye, NULL) == 0)
+    return frames_add_method(&l->out, l->frame_max, 0, AMQP_CONNECTION_CLOSE_METHOD, &bye, NULL);
+}
+
+/* A goodbye only when it does not have to wait and does not cut into a frame that is half sent. */
+static void say_goodbye(struct amqp_link *l)
+{
+    if (add_goodbye(l) == 0)
         (void)!send(l->fd, buf_slice(&l->out).ptr, l->out.len, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
@@ -177,7 +182,7 @@ void link_close(struct amqp_link *l)
 {
     if (!l)
         return;
-    if (l->up)
+    if (l->up && !l->leaving)
         say_goodbye(l);
     amqp_destroy_connection(l->connection);
     for (size_t i = 0; i < l->channels_len; i++)
@@ -192,6 +197,24 @@ void link_close(struct amqp_link *l)
     buf_release(&l->out);
     buf_release(&l->in);
     free(l);
+}
+
+bool link_owes(const struct amqp_link *l)
+{
+    return l->up && l->acked && !l->leaving;
+}
+
+void link_leave(struct amqp_link *l)
+{
+    struct err e;
+
+    if (!l->up || l->leaving)
+        return;
+    l->leaving = true;
+    if (add_goodbye(l) < 0) {
+        err_nomem(&e);
+        link_break(l, &e);
+    }
 }
 
 bool link_is_up(const struct amqp_link *l)
@@ -338,6 +361,8 @@ static void go_down(struct amqp_link *l)
     if (l->why_code && l->out.len)
         (void)!send(l->fd, buf_slice(&l->out).ptr, l->out.len, MSG_DONTWAIT | MSG_NOSIGNAL);
     l->up = false;
+    if (l->leaving)
+        return;
     for (size_t i = 0; i < l->channels_len; i++) {
         if (l->channels[i])
             link_fail_calls(l, l->channels[i], l->why_code, l->why_method, &why);

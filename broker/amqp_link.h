@@ -110,6 +110,14 @@ struct amqp_link *link_start(amqp_connection_state_t taken, int heartbeat_s, con
                              void *owner, const struct amqp_link_events *events,
                              const struct clock *clock, const struct log *log, struct err *e);
 
+/* True when the server may still have to read an acknowledgement of ours. RabbitMQ ends the
+ * channels of a connection whose socket is closed before they have read everything, also when a
+ * connection.close was the last of it: the message would come back. */
+bool link_owes(const struct amqp_link *l);
+/* Sends connection.close behind all that waits. Nothing can be submitted any more and no callback
+ * is called; once link_pump has seen the answer (or the end), link_is_up is false. */
+void link_leave(struct amqp_link *l);
+
 /* Closes at once: sends connection.close if it can without waiting, frees. No callback is called.
  * NULL is a no-op. */
 void link_close(struct amqp_link *l);

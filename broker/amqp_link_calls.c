@@ -19,7 +19,7 @@ static struct link_channel *open_channel(const struct amqp_link *l, int number, 
 {
     struct link_channel *ch = link_channel(l, number);
 
-    if (!l->up)
+    if (!l->up || l->leaving)
         is_down(l, e);
     else if (!ch || ch->phase != CHANNEL_OPEN)
         err_set(e, ERR_REFUSED, "channel %d of the %s connection is not open", number, l->name);
@@ -106,7 +106,7 @@ int link_open_channel(struct amqp_link *l, int channel, struct err *e)
     static const struct link_call asked = {.id = AMQP_CHANNEL_OPEN_METHOD};
     struct link_channel *ch;
 
-    if (!l->up)
+    if (!l->up || l->leaving)
         return is_down(l, e);
     ch = find_or_make(l, channel, e);
     if (!ch)
@@ -147,7 +147,10 @@ int link_ack(struct amqp_link *l, int channel, uint64_t delivery_tag, bool multi
 {
     amqp_basic_ack_t ack = {.delivery_tag = delivery_tag, .multiple = multiple};
 
-    return link_tell(l, channel, AMQP_BASIC_ACK_METHOD, &ack, e);
+    if (link_tell(l, channel, AMQP_BASIC_ACK_METHOD, &ack, e) != 0)
+        return -1;
+    l->acked = true;
+    return 0;
 }
 
 int link_confirm_select(struct amqp_link *l, int channel, struct err *e)

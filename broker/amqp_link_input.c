@@ -312,6 +312,20 @@ static void take_method(struct amqp_link *l, struct link_channel *ch,
     }
 }
 
+/* The answer to our goodbye, or one of the server's own; what else was under way is dropped. */
+static void take_goodbye(struct amqp_link *l, const struct amqp_piece *piece)
+{
+    struct err e;
+    amqp_method_number_t id = 0;
+
+    if (piece->type == AMQP_FRAME_METHOD && piece->payload.len >= 4)
+        id = frames_u32(piece->payload.ptr);
+    if (id != AMQP_CONNECTION_CLOSE_OK_METHOD && id != AMQP_CONNECTION_CLOSE_METHOD)
+        return;
+    err_set(&e, ERR_RECONNECT, "closed");
+    link_break(l, &e);
+}
+
 static void take_frame(struct amqp_link *l, const struct amqp_piece *piece)
 {
     struct link_channel *ch = link_channel(l, piece->channel);
@@ -319,8 +333,10 @@ static void take_frame(struct amqp_link *l, const struct amqp_piece *piece)
 
     if (piece->type == AMQP_FRAME_HEARTBEAT)
         return;
-    if (piece->type != AMQP_FRAME_METHOD && piece->type != AMQP_FRAME_HEADER &&
-        piece->type != AMQP_FRAME_BODY)
+    if (l->leaving)
+        take_goodbye(l, piece);
+    else if (piece->type != AMQP_FRAME_METHOD && piece->type != AMQP_FRAME_HEADER &&
+             piece->type != AMQP_FRAME_BODY)
         log_warn(l->log, "unknown AMQP frame ignored", "link=%s type=%d", l->name, piece->type);
     else if (piece->type == AMQP_FRAME_METHOD && piece->payload.len < 4)
         wrong(l, "a method without a number", piece->channel);

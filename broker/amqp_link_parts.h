@@ -64,6 +64,8 @@ struct amqp_link {
     bool up;
     bool blocked;
     bool tell_blocked; /* it was said during the login */
+    bool acked;        /* since the start something was acknowledged */
+    bool leaving;      /* we said goodbye: only the answer to it is of interest */
     bool broken;
     struct err why;
     int why_code; /* the server's reply code, when it closed the connection */

@@ -93,6 +93,38 @@ static void closing_says_goodbye(void **state)
     peer_close(&p);
 }
 
+/* A socket closed at once may take an acknowledgement with it that the server has not read yet. */
+static void leaving_waits_for_the_answer(void **state)
+{
+    static const amqp_connection_close_ok_t ok = {0};
+    amqp_connection_blocked_t blocked = {.reason = amqp_cstring_bytes("")};
+    struct peer p;
+    struct err e;
+
+    (void)state;
+    peer_open(&p);
+    assert_false(link_owes(p.seen.link));
+    CHECK_OK(link_ack(p.seen.link, 1, 1, false, &e));
+    assert_true(link_owes(p.seen.link));
+    link_leave(p.seen.link);
+    assert_false(link_owes(p.seen.link));
+    assert_int_equal(link_ack(p.seen.link, 1, 2, false, &e), -1);
+    peer_turn(&p);
+    peer_expect(&p, 1, AMQP_BASIC_ACK_METHOD);
+    peer_expect(&p, 0, AMQP_CONNECTION_CLOSE_METHOD);
+    peer_say(&p, 0, AMQP_CONNECTION_BLOCKED_METHOD, &blocked);
+    peer_turn(&p);
+    assert_true(link_is_up(p.seen.link));
+    peer_say(&p, 0, AMQP_CONNECTION_CLOSE_OK_METHOD, &ok);
+    peer_turn(&p);
+    assert_false(link_is_up(p.seen.link));
+    assert_int_equal(p.seen.down + p.seen.blocked, 0);
+    link_close(p.seen.link);
+    p.seen.link = NULL;
+    peer_expect_nothing(&p);
+    peer_close(&p);
+}
+
 static void blocked_during_the_login_is_told(void **state)
 {
     amqp_connection_blocked_t blocked = {.reason = amqp_cstring_bytes("low on memory")};
@@ -627,6 +659,7 @@ int main(void)
         cmocka_unit_test(the_server_says_goodbye),
         cmocka_unit_test(the_reason_outlives_a_broken_pipe),
         cmocka_unit_test(closing_says_goodbye),
+        cmocka_unit_test(leaving_waits_for_the_answer),
         cmocka_unit_test(blocked_during_the_login_is_told),
         cmocka_unit_test(half_a_frame_behind_the_login_is_an_error),
         cmocka_unit_test(frames_come_byte_by_byte),
