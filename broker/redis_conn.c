@@ -2,6 +2,7 @@
 
 #include "base/decimal.h"
 #include "broker/backoff.h"
+#include "broker/redis_reply.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -101,6 +102,7 @@ void redis_conn_release(struct redis_conn *c)
     free_all(&c->waiting);
     free_all(&c->aside);
     free_all(&c->sent);
+    arena_release(&c->replies);
 }
 
 /* --- breaking and connecting --- */
@@ -115,6 +117,7 @@ void redis_conn_drop(struct redis_conn *c, const struct err *why)
     fail_all(c, &c->sent, why);
     if (why->code == ERR_OPERATOR)
         redis_conn_fail_all(c, why);
+    arena_clear(&c->replies);
     c->broken = (struct err)ERR_INIT;
 }
 
@@ -148,6 +151,7 @@ static void start_connect(struct redis_conn *c)
     }
     /* Buffers of the reader are kept up to this size instead of being freed after every reply. */
     c->ctx->reader->maxbuf = READ_SIZE;
+    redis_reply_build_in(c->ctx->reader, &c->replies);
     c->phase = REDIS_CONNECTING;
     c->alive_at_ms = clock_mono_ms(c->clock);
 }
@@ -395,6 +399,7 @@ static void load_script(struct redis_conn *c, enum redis_script_id script);
 /* The reply asks for patience: the request waits aside. */
 static void put_aside(struct redis_conn *c, struct redis_request *r, const struct err *why)
 {
+    redis_request_begin(r);
     r->not_before_ms = clock_mono_ms(c->clock) +
                        backoff_ms(BACKOFF_MS, BACKOFF_MAX, r->tries++, uuid_random(c->random));
     push_tail(&c->aside, r);
@@ -485,7 +490,7 @@ static void settle_all(struct redis_conn *c)
             c->hooks->pushed(c->owner, c, reply);
         else
             settle(c, reply);
-        freeReplyObject(reply);
+        arena_clear(&c->replies); /* no part is kept: this was the last */
     }
 }
 

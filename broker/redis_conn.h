@@ -19,6 +19,7 @@
 #ifndef BROKER_REDIS_CONN_H
 #define BROKER_REDIS_CONN_H
 
+#include "base/arena.h"
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/err.h"
@@ -63,7 +64,8 @@ struct redis_request {
     size_t items_cap;
     unsigned commands; /* 0: one; else how many, of a raw request */
     unsigned parts_len;
-    redisReply *parts[REDIS_COMMANDS_MAX - 1]; /* owned: the replies before the last */
+    redisReply *parts[REDIS_COMMANDS_MAX - 1]; /* borrowed of the connection: the replies before the
+                                                   last */
     void *state;
     unsigned tries;
     bool ran;              /* of several commands: the last reply was that of EXEC */
@@ -121,6 +123,7 @@ struct redis_conn {
     struct uuid_source *random;
     enum redis_phase phase;
     redisContext *ctx;
+    struct arena replies; /* those that were read and are not dealt with */
     struct redis_requests waiting;
     struct redis_requests aside; /* told "not now" */
     struct redis_requests sent;

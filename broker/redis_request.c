@@ -20,7 +20,6 @@ void redis_request_free(struct redis_request *r)
         return;
     if (r->op->free_state)
         r->op->free_state(r->state);
-    redis_request_begin(r);
     buf_release(&r->keys);
     buf_release(&r->args);
     free(r->items);
@@ -29,8 +28,7 @@ void redis_request_free(struct redis_request *r)
 
 void redis_request_begin(struct redis_request *r)
 {
-    while (r->parts_len)
-        freeReplyObject(r->parts[--r->parts_len]);
+    r->parts_len = 0;
 }
 
 /* "$len\r\n" */

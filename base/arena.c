@@ -1,0 +1,116 @@
+#include "base/arena.h"
+
+#include <stdint.h>
+#include <stdlib.h>
+
+/* With the sanitizer a piece that was taken back can not be touched. */
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_POISON_MEMORY_REGION(at, n)   ((void)(at), (void)(n))
+#define ASAN_UNPOISON_MEMORY_REGION(at, n) ((void)(at), (void)(n))
+#endif
+
+#define BLOCK_SIZE ((size_t)16 << 10)
+#define LARGE      (BLOCK_SIZE / 4) /* wastes no more than that of a block */
+#define SPARES_MAX 4
+#define ALIGN      _Alignof(max_align_t)
+
+struct arena_block {
+    struct arena_block *next;
+    size_t at;
+    size_t cap;
+    _Alignas(max_align_t) char bytes[];
+};
+
+static void free_blocks(struct arena_block *block)
+{
+    while (block) {
+        struct arena_block *next = block->next;
+
+        free(block);
+        block = next;
+    }
+}
+
+void arena_release(struct arena *a)
+{
+    free_blocks(a->used);
+    free_blocks(a->spare);
+    *a = (struct arena)ARENA_INIT;
+}
+
+static struct arena_block *new_block(size_t cap)
+{
+    struct arena_block *block = malloc(sizeof(*block) + cap);
+
+    if (block) {
+        block->at = 0;
+        block->cap = cap;
+    }
+    return block;
+}
+
+/* Behind the first, which is still cut from. */
+static void *take_large(struct arena *a, size_t n)
+{
+    struct arena_block *block = new_block(n), **at = a->used ? &a->used->next : &a->used;
+
+    if (!block)
+        return NULL;
+    block->at = n;
+    block->next = *at;
+    *at = block;
+    return block->bytes;
+}
+
+static struct arena_block *next_block(struct arena *a)
+{
+    struct arena_block *block = a->spare;
+
+    if (block) {
+        a->spare = block->next;
+        a->spares--;
+    } else if (!(block = new_block(BLOCK_SIZE))) {
+        return NULL;
+    }
+    block->next = a->used;
+    a->used = block;
+    return block;
+}
+
+void *arena_take(struct arena *a, size_t n)
+{
+    struct arena_block *block = a->used;
+    void *piece;
+
+    if (n > SIZE_MAX / 2)
+        return NULL;
+    n = (n + ALIGN - 1) / ALIGN * ALIGN;
+    if (n > LARGE)
+        return take_large(a, n);
+    if ((!block || block->cap - block->at < n) && !(block = next_block(a)))
+        return NULL;
+    piece = block->bytes + block->at;
+    block->at += n;
+    ASAN_UNPOISON_MEMORY_REGION(piece, n);
+    return piece;
+}
+
+void arena_clear(struct arena *a)
+{
+    struct arena_block *block;
+
+    while ((block = a->used)) {
+        a->used = block->next;
+        if (block->cap != BLOCK_SIZE || a->spares == SPARES_MAX) {
+            free(block);
+            continue;
+        }
+        block->at = 0;
+        ASAN_POISON_MEMORY_REGION(block->bytes, block->cap);
+        block->next = a->spare;
+        a->spare = block;
+        a->spares++;
+    }
+}
