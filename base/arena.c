@@ -1,15 +1,9 @@
 #include "base/arena.h"
 
+#include "base/poison.h"
+
 #include <stdint.h>
 #include <stdlib.h>
-
-/* With the sanitizer a piece that was taken back can not be touched. */
-#ifdef __SANITIZE_ADDRESS__
-#include <sanitizer/asan_interface.h>
-#else
-#define ASAN_POISON_MEMORY_REGION(at, n)   ((void)(at), (void)(n))
-#define ASAN_UNPOISON_MEMORY_REGION(at, n) ((void)(at), (void)(n))
-#endif
 
 #define BLOCK_SIZE ((size_t)16 << 10)
 #define LARGE      (BLOCK_SIZE / 4) /* wastes no more than that of a block */
@@ -93,7 +87,7 @@ void *arena_take(struct arena *a, size_t n)
         return NULL;
     piece = block->bytes + block->at;
     block->at += n;
-    ASAN_UNPOISON_MEMORY_REGION(piece, n);
+    UNPOISON(piece, n);
     return piece;
 }
 
@@ -108,7 +102,7 @@ void arena_clear(struct arena *a)
             continue;
         }
         block->at = 0;
-        ASAN_POISON_MEMORY_REGION(block->bytes, block->cap);
+        POISON(block->bytes, block->cap);
         block->next = a->spare;
         a->spare = block;
         a->spares++;

@@ -20,7 +20,10 @@ struct arena {
     size_t spares;
 };
 
-#define ARENA_INIT {NULL, NULL, 0}
+#define ARENA_INIT                                                                                 \
+    {                                                                                              \
+        NULL, NULL, 0                                                                              \
+    }
 
 void arena_release(struct arena *a);
 

@@ -3,7 +3,8 @@
  *
  * Purpose: backends finish work inside a poll and hand the outcome out later; the contract lends an
  * event's data until the next call. Model: event_queue_push copies what the event points to into
- * one block; event_queue_drain hands out events and frees the blocks of the previous drain.
+ * one node; event_queue_drain hands out events and frees the nodes of the previous drain. Nodes are
+ * cut from chunks, of which some are kept: a queue in use allocates nothing for an event.
  * Invariants: order is kept, and no outcome is lost when memory is: an event that needs none of its
  * own (done, refused, up) is kept in a spare place and handed out after the others, one that does
  * becomes its BROKER_FAILED with ERR_NOMEM. A delivery without its envelope is dropped: its lease
@@ -17,12 +18,16 @@
 #define EVENT_SPARES 32 /* what is more than this without memory is lost all the same */
 
 struct event_node;
+struct event_chunk;
 
 struct event_queue {
     struct event_node *head; /* not yet handed out */
     struct event_node *tail;
     struct event_node *given; /* handed out by the last drain */
     size_t len;
+    struct event_chunk *cutting; /* the next node is cut from it; or NULL */
+    struct event_chunk *chunks;  /* spare ones */
+    size_t chunks_len;
     struct broker_event spares[EVENT_SPARES]; /* without texts, but for a constant error */
     size_t spares_len;
     bool failed; /* some event is not whole: who can undo what it tells does that instead */
