@@ -53,6 +53,7 @@ struct message {
     struct slice text;  /* the envelope's text; borrowed by a skimmed message, else absent */
     struct slice body;  /* as it stands in the envelope; borrowed from it */
     char *names;        /* owned: the strings of a skimmed message */
+    size_t names_cap;
     const char *task;
     const char *id;
     const char *root_id;   /* never NULL: id when absent */
@@ -90,8 +91,12 @@ struct message {
  * case. */
 int message_parse(struct message *m, struct slice envelope, struct err *e);
 
-/* The same outcome, faster; envelope is borrowed until m is released. */
+/* The same outcome, faster; envelope is borrowed until m is released or cleared. m is all zeros or
+ * was cleared. */
 int message_skim(struct message *m, struct slice envelope, struct err *e);
+
+/* As message_release, but keeps memory for the next message_skim into m. */
+void message_clear(struct message *m);
 
 /* All headers and all properties, borrowed from m. NULL when there is no memory for them. */
 json_t *message_headers(struct message *m);

@@ -172,12 +172,22 @@ json_t *message_properties(struct message *m)
     return m->properties;
 }
 
-void message_release(struct message *m)
+void message_clear(struct message *m)
 {
-    free(m->names);
+    char *names = m->names;
+    size_t cap = m->names_cap;
+
     json_decref(m->envelope);
     json_decref(m->args);
     json_decref(m->kwargs);
     json_decref(m->embed);
-    *m = (struct message){.group_index = -1, .ignore_result = -1};
+    *m = (struct message){.group_index = -1, .ignore_result = -1, .names = names, .names_cap = cap};
+}
+
+void message_release(struct message *m)
+{
+    message_clear(m);
+    free(m->names);
+    m->names = NULL;
+    m->names_cap = 0;
 }

@@ -294,14 +294,25 @@ static bool read_envelope(struct skim *k)
     return json_scan_done(&k->scan);
 }
 
+static bool reserve_names(struct message *m, size_t bytes)
+{
+    char *names = bytes > m->names_cap ? realloc(m->names, bytes) : m->names;
+
+    if (!names)
+        return false;
+    m->names_cap = bytes > m->names_cap ? bytes : m->names_cap;
+    m->names = names;
+    return true;
+}
+
 /* One piece of memory for all strings, each with a NUL behind it. */
 static bool copy_names(struct skim *k)
 {
-    char *to = malloc(k->names_bytes);
+    char *to;
 
-    k->m->names = to;
-    if (!to)
+    if (!reserve_names(k->m, k->names_bytes))
         return false;
+    to = k->m->names;
     for (size_t i = 0; i < k->names_len; i++) {
         struct slice text = k->names[i].text;
 
@@ -317,7 +328,9 @@ int message_skim(struct message *m, struct slice envelope, struct err *e)
 {
     struct skim k = {.m = m};
 
-    *m = (struct message){.group_index = -1, .ignore_result = -1, .protocol = 2, .text = envelope};
+    message_clear(m);
+    m->protocol = 2;
+    m->text = envelope;
     json_scan_init(&k.scan, envelope);
     if (envelope.len <= MESSAGE_ENVELOPE_MAX && read_envelope(&k) &&
         envelope.len - m->body.len <= HEADERS_MAX && copy_names(&k) &&

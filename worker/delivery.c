@@ -11,12 +11,19 @@
 /* Longer ones are not even parsed: the body alone would be over MESSAGE_BODY_MAX. */
 #define ENVELOPE_MAX ((size_t)MESSAGE_BODY_MAX * 3 / 2)
 
+/* Id and task, each with its NUL. */
 static int keep_names(struct job *job, const struct message *m)
 {
-    if (m->id && !(job->id = strdup(m->id)))
+    size_t id_len = m->id ? strlen(m->id) + 1 : 0;
+    const char *names;
+
+    buf_add(&job->names, m->id, id_len);
+    buf_add(&job->names, m->task, m->task ? strlen(m->task) + 1 : 0);
+    if (job->names.failed)
         return -1;
-    if (m->task && !(job->task = strdup(m->task)))
-        return -1;
+    names = buf_slice(&job->names).ptr;
+    job->id = m->id ? names : NULL;
+    job->task = m->task ? names + id_len : NULL;
     return 0;
 }
 
@@ -62,25 +69,25 @@ static void decide(struct dispatcher *d, struct job *job, struct message *m)
 
 static void take_apart(struct dispatcher *d, struct job *job)
 {
-    struct message m = {0};
+    struct message *m = &d->message;
     struct err e = ERR_INIT;
 
-    if (job->envelope_len > ENVELOPE_MAX) {
+    if (job->envelope.len > ENVELOPE_MAX) {
         settle_poison(d, job, NULL, "the message is too large");
         return;
     }
-    if (message_skim(&m, slice_make(job->envelope, job->envelope_len), &e) == 0) {
-        if (keep_names(job, &m) == 0)
-            decide(d, job, &m);
+    if (message_skim(m, buf_slice(&job->envelope), &e) == 0) {
+        if (keep_names(job, m) == 0)
+            decide(d, job, m);
         else
             settle_hand_back(d, job, NULL, 0);
     } else if (e.code == ERR_DEADLETTER) {
-        keep_names(job, &m);
+        keep_names(job, m);
         settle_poison(d, job, NULL, e.text);
     } else {
         settle_hand_back(d, job, NULL, clock_wall_ms(d->clock) + 1000);
     }
-    message_release(&m);
+    message_clear(m);
 }
 
 void delivery_take(struct dispatcher *d, const struct broker_event *event)

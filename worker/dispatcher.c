@@ -338,6 +338,7 @@ static void rest(struct dispatcher *d)
     if (now_ms < rest_at_ms(d))
         return;
     lend_rest(d);
+    inflight_rest(&d->jobs);
     frame_link_shrink(&d->supervisor, 0);
     malloc_trim(0);
     d->most_jobs = 0;
@@ -480,6 +481,7 @@ static void release(struct dispatcher *d)
         lend_close_seats(d);
     free(d->seats);
     inflight_release(&d->jobs);
+    message_release(&d->message);
     outbox_release(&d->outbox);
     taskrows_release(&d->rows);
     presence_release(d);

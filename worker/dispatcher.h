@@ -62,6 +62,7 @@ struct dispatcher {
     struct seat *seats; /* config->concurrency of them */
     struct taskrows rows;
     struct inflight jobs;
+    struct message message; /* the last delivery's, for its memory */
     struct outbox outbox;
     struct presence presence;
     struct stages stages;

@@ -1,11 +1,17 @@
 #include "worker/inflight.h"
 
+#include "base/poison.h"
+
 #include <stdlib.h>
 #include <string.h>
+
+/* A spare keeps buffers of the usual size. */
+#define KEEP_MAX ((size_t)16 << 10)
 
 void inflight_init(struct inflight *t)
 {
     *t = (struct inflight){0};
+    TAILQ_INIT(&t->spares);
     TAILQ_INIT(&t->claiming);
     TAILQ_INIT(&t->ready);
     TAILQ_INIT(&t->settling);
@@ -13,14 +19,45 @@ void inflight_init(struct inflight *t)
 
 static void free_job(struct job *job)
 {
-    free(job->id);
-    free(job->task);
-    free(job->envelope);
+    buf_release(&job->names);
+    buf_release(&job->envelope);
+    buf_release(&job->settle.text);
     free(job->key.text);
     free(job->key.first_id);
     free(job->key.first);
-    buf_release(&job->settle.text);
     free(job);
+}
+
+/* What a spare job was is not to be looked at. */
+static size_t job_rest(const struct job *job)
+{
+    return sizeof(*job) - offsetof(struct job, receipt);
+}
+
+static void put_spare(struct inflight *t, struct job *job)
+{
+    TAILQ_INSERT_HEAD(&t->spares, job, link);
+    POISON(&job->receipt, job_rest(job));
+}
+
+/* NULL when there is none. */
+static struct job *take_spare(struct inflight *t)
+{
+    struct job *job = TAILQ_FIRST(&t->spares);
+
+    if (!job)
+        return NULL;
+    UNPOISON(&job->receipt, job_rest(job));
+    TAILQ_REMOVE(&t->spares, job, link);
+    return job;
+}
+
+void inflight_rest(struct inflight *t)
+{
+    struct job *job;
+
+    while ((job = take_spare(t)))
+        free_job(job);
 }
 
 void inflight_release(struct inflight *t)
@@ -29,8 +66,29 @@ void inflight_release(struct inflight *t)
         if (t->slots[i])
             free_job(t->slots[i]);
     }
+    inflight_rest(t);
     free(t->slots);
     inflight_init(t);
+}
+
+/* Empty, and with its memory unless that is much. */
+static struct buf emptied(struct buf b)
+{
+    if (b.failed || b.cap > KEEP_MAX)
+        buf_release(&b);
+    buf_clear(&b);
+    return b;
+}
+
+/* As new, but for its buffers. */
+static void wipe(struct job *job)
+{
+    free(job->key.text);
+    free(job->key.first_id);
+    free(job->key.first);
+    *job = (struct job){.names = emptied(job->names),
+                        .envelope = emptied(job->envelope),
+                        .settle.text = emptied(job->settle.text)};
 }
 
 static struct job **slot(const struct inflight *t, uint64_t number)
@@ -71,19 +129,16 @@ static int next_number(struct inflight *t, uint64_t *number)
 
 struct job *inflight_new(struct inflight *t, struct slice envelope)
 {
-    struct job *job = calloc(1, sizeof(*job));
+    struct job *job = take_spare(t);
     uint64_t number;
 
-    if (!job)
+    if (!job && !(job = calloc(1, sizeof(*job))))
         return NULL;
-    job->envelope = malloc(envelope.len + 1);
-    if (!job->envelope || next_number(t, &number) < 0) {
+    buf_add(&job->envelope, envelope.ptr, envelope.len);
+    if (job->envelope.failed || next_number(t, &number) < 0) {
         free_job(job);
         return NULL;
     }
-    memcpy(job->envelope, envelope.ptr, envelope.len);
-    job->envelope[envelope.len] = '\0';
-    job->envelope_len = envelope.len;
     job->number = number;
     *slot(t, number) = job;
     t->len++;
@@ -111,5 +166,6 @@ void inflight_free(struct inflight *t, struct job *job)
 {
     *slot(t, job->number) = NULL;
     t->len--;
-    free_job(job);
+    wipe(job);
+    put_spare(t, job);
 }

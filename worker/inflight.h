@@ -70,10 +70,10 @@ struct job {
     TAILQ_ENTRY(job) link; /* on the list of its state */
     struct broker_receipt receipt;
     uint64_t fence;
-    char *id;       /* owned; NULL when it could not be read */
-    char *task;     /* owned; likewise */
-    char *envelope; /* owned */
-    size_t envelope_len;
+    const char *id;       /* in names; NULL when it could not be read */
+    const char *task;     /* likewise */
+    struct buf names;     /* owned */
+    struct buf envelope;  /* owned */
     int64_t delivered_us; /* wall */
     int64_t lost;         /* workers lost so far */
     double soft_limit_s;
@@ -89,11 +89,14 @@ struct job {
 
 TAILQ_HEAD(job_list, job);
 
+/* Jobs that were freed wait among the spares with their memory: no more of them than were held at
+ * once since inflight_rest. */
 struct inflight {
     struct job **slots; /* owned; number & mask finds the slot */
     size_t cap;
     size_t len;
     uint64_t last_number;
+    struct job_list spares;
     struct job_list claiming;
     struct job_list ready;
     struct job_list settling;
@@ -114,5 +117,8 @@ void inflight_move(struct job *job, struct job_list *from, struct job_list *to,
 
 /* The job must be on no list. */
 void inflight_free(struct inflight *t, struct job *job);
+
+/* Gives back the memory of the spares. */
+void inflight_rest(struct inflight *t);
 
 #endif

@@ -261,7 +261,7 @@ static void lend(struct dispatcher *d, struct seat *s, struct job *job)
                               .measured = !policy_is_short(job->options),
                               .first_id = slice_of(job->key.first_id),
                               .first = slice_make(job->key.first, job->key.first_len),
-                              .envelope = slice_make(job->envelope, job->envelope_len)};
+                              .envelope = buf_slice(&job->envelope)};
 
     if (job->options->ack_early && !job->key.text)
         ack_early(d, job);

@@ -150,7 +150,7 @@ static void add_document(struct dispatcher *d, struct job *job, const char *stat
                              .date_done_us = isotime_now_us(),
                              .worker = d->config->node};
 
-    if (message_skim(&m, slice_make(job->envelope, job->envelope_len), NULL) == 0) {
+    if (message_skim(&m, buf_slice(&job->envelope), NULL) == 0) {
         doc.group_id = m.group;
         doc.parent_id = m.parent_id;
     }
@@ -246,7 +246,7 @@ static void worker_lost_text(const struct job *job, int wait_status, char *to, s
 static int raise_counter(struct job *job, const char *header, int64_t value)
 {
     struct message m = {0};
-    int rc = message_skim(&m, slice_make(job->envelope, job->envelope_len), NULL);
+    int rc = message_skim(&m, buf_slice(&job->envelope), NULL);
 
     buf_clear(&job->settle.text);
     if (rc == 0)

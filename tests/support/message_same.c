@@ -78,7 +78,7 @@ static const char *compare(struct message *a, struct message *b)
 const char *message_same(struct slice text, bool *skimmed)
 {
     struct err x = ERR_INIT, y = ERR_INIT;
-    struct message parsed, read;
+    struct message parsed, read = {0};
     int a = message_parse(&parsed, text, &x), b = message_skim(&read, text, &y);
     const char *difference = NULL;
 

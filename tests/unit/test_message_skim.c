@@ -61,7 +61,7 @@ static void ours_is_skimmed(void **state)
                                 .now_ms = 1600000000000};
     struct buf text = BUF_INIT;
     struct err e = ERR_INIT;
-    struct message m;
+    struct message m = {0};
 
     (void)state;
     CHECK_OK(message_encode(&text, &spec, &ids, &e));
@@ -124,7 +124,7 @@ static void protocol_1_may_be_compressed(void **state)
         "\"application/json\", \"headers\": {\"compression\": \"application/x-gzip\"}, "
         "\"properties\": {\"body_encoding\": \"base64\", \"delivery_tag\": \"d\", " INFO "}}";
     struct err e = ERR_INIT;
-    struct message m;
+    struct message m = {0};
 
     (void)state;
     assert_false(check_same(slice_of(text)));
@@ -247,6 +247,33 @@ static void the_cursor_gives_up_on_deep_nesting(void **state)
     assert_true(s.failed);
 }
 
+/* One message after another in the same memory, also after one that had to be parsed. */
+static void a_cleared_message_is_used_again(void **state)
+{
+    static const struct uuid_source fresh = UUID_SOURCE_INIT;
+    static const char *const tasks[] = {"a.task.with.a.long.name", "b", "another.task", "c"};
+    struct uuid_source ids = fresh;
+    struct message m = {0};
+
+    (void)state;
+    for (int i = 0; i < 20; i++) {
+        struct message_spec spec = {.id = "i", .task = tasks[i % 4], .queue = "celery"};
+        struct buf text = BUF_INIT;
+        struct err e = ERR_INIT;
+
+        CHECK_OK(message_encode(&text, &spec, &ids, &e));
+        CHECK_OK(message_skim(&m, buf_slice(&text), &e));
+        assert_string_equal(m.task, tasks[i % 4]);
+        assert_string_equal(m.queue, "celery");
+        message_clear(&m);
+        assert_null(m.task);
+        assert_int_equal(message_skim(&m, slice_of("no message"), &e), -1);
+        message_clear(&m);
+        buf_release(&text);
+    }
+    message_release(&m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -257,6 +284,7 @@ int main(void)
         cmocka_unit_test(odd_forms_are_read_alike),
         cmocka_unit_test(the_cursor_passes_what_is_json),
         cmocka_unit_test(the_cursor_gives_up_on_deep_nesting),
+        cmocka_unit_test(a_cleared_message_is_used_again),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -28,7 +28,7 @@ static void tell_json(struct buf *out, const char *name, const json_t *value)
 static int read_with(int (*read)(struct message *m, struct slice text, struct err *e),
                      struct slice envelope, struct buf *out, struct err *e)
 {
-    struct message m;
+    struct message m = {0};
     int rc = read(&m, envelope, e);
 
     if (rc == 0)
@@ -125,7 +125,7 @@ static int go_on(const void *user, struct buf *out, struct err *e)
     struct uuid_source ids = UUID_SOURCE_INIT;
     struct message_spec spec;
     struct buf again = BUF_INIT, retry = BUF_INIT;
-    struct message m;
+    struct message m = {0};
     int rc = message_skim(&m, buf_slice(envelope), e);
 
     if (rc == 0)

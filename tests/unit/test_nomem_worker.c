@@ -22,7 +22,7 @@ static int follow(const void *user, struct buf *out, struct err *e)
     struct uuid_source ids = UUID_SOURCE_INIT;
     struct canvas_with with = CANVAS_PLAIN;
     struct buf followup = BUF_INIT;
-    struct message m;
+    struct message m = {0};
     char id[UUID_SIZE];
     int rc = message_skim(&m, buf_slice(&f->envelope), e);
 
