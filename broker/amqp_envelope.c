@@ -4,6 +4,7 @@
 #include "broker/amqp_ladder.h"
 #include "broker/amqp_property.h"
 #include "broker/amqp_typed.h"
+#include "broker/base64.h"
 #include "broker/message.h"
 
 /* Of a table that is encoded again, by a library that recurses. */
@@ -19,7 +20,7 @@ static void put_content(struct buf *out, const struct amqp_incoming *in)
     const amqp_basic_properties_t *p = in->properties;
 
     buf_adds(out, "{\"body\": \"");
-    typed_put_base64(out, in->body);
+    base64_put(out, in->body);
     buf_adds(out, "\", ");
     if (p->_flags & AMQP_BASIC_CONTENT_ENCODING_FLAG) {
         buf_adds(out, "\"content-encoding\": ");
@@ -118,7 +119,7 @@ static void put_table(struct buf *out, const amqp_table_t *table)
         buf_commit(&text, len);
     out->failed |= text.failed;
     buf_adds(out, "\"");
-    typed_put_base64(out, buf_slice(&text));
+    base64_put(out, buf_slice(&text));
     buf_adds(out, "\"");
     buf_release(&text);
 }
@@ -162,7 +163,7 @@ static void put_unread(struct buf *out, const struct amqp_incoming *in, struct s
     put_properties(out, in, queue);
     buf_adds(out, ", \"" MESSAGE_REFUSED "\": \"headers nested too deep, or with lengths that are "
                   "not true\", \"celeriac_properties\": \"");
-    typed_put_base64(out, in->unread);
+    base64_put(out, in->unread);
     buf_adds(out, "\"}");
 }
 

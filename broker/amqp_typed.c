@@ -2,6 +2,7 @@
 
 #include "base/isotime.h"
 #include "broker/amqp_table.h"
+#include "broker/base64.h"
 #include "broker/json_text.h"
 
 #include <nettle/base64.h>
@@ -18,21 +19,10 @@ static void open_typed(struct buf *out, const char *type)
     buf_adds(out, "\", \"__value__\": \"");
 }
 
-void typed_put_base64(struct buf *out, struct slice bytes)
-{
-    size_t len = BASE64_ENCODE_RAW_LENGTH(bytes.len);
-    char *to = buf_reserve(out, len + 1);
-
-    if (!to)
-        return;
-    base64_encode_raw(to, bytes.len, (const uint8_t *)bytes.ptr);
-    buf_commit(out, len);
-}
-
 void typed_put_bytes(struct buf *out, struct slice bytes)
 {
     open_typed(out, "base64");
-    typed_put_base64(out, bytes);
+    base64_put(out, bytes);
     buf_adds(out, "\"}");
 }
 

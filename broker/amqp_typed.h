@@ -19,7 +19,6 @@
 /* Failures of memory are in out->failed. A text that is not UTF-8 is written as bytes. */
 void typed_put_text(struct buf *out, struct slice text);
 void typed_put_integer(struct buf *out, int64_t number);
-void typed_put_base64(struct buf *out, struct slice bytes); /* without quotes */
 void typed_put_bytes(struct buf *out, struct slice bytes);
 void typed_put_decimal(struct buf *out, amqp_decimal_t decimal);
 /* seconds since 1970; ERR_DEADLETTER behind the year 9999. */

@@ -1,4 +1,5 @@
 /* The body of a task message: base64, zlib, JSON, and its two shapes. */
+#include "broker/base64.h"
 #include "broker/json_plain.h"
 #include "broker/json_scan.h"
 #include "broker/json_text.h"
@@ -14,85 +15,6 @@ static int too_long(struct err *e)
     return err_set(e, ERR_DEADLETTER, "the body is over the limit of %u bytes", MESSAGE_BODY_MAX);
 }
 
-static int letter_of(char c)
-{
-    static const signed char values[] = {
-        62, -1, -1, -1, 63, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, -1, -1, -1, -1, -1,
-        -1, -1, 0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15, 16, 17,
-        18, 19, 20, 21, 22, 23, 24, 25, -1, -1, -1, -1, -1, -1, 26, 27, 28, 29, 30, 31,
-        32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51,
-    };
-
-    return c >= '+' && c <= 'z' ? values[c - '+'] : -1;
-}
-
-/* Four letters are three bytes; false when they are not all letters. */
-static bool decode_four(uint8_t *to, const char *text)
-{
-    int a = letter_of(text[0]), b = letter_of(text[1]);
-    int c = letter_of(text[2]), d = letter_of(text[3]);
-
-    if ((a | b | c | d) < 0)
-        return false;
-    to[0] = (uint8_t)(a << 2 | b >> 4);
-    to[1] = (uint8_t)(b << 4 | c >> 2);
-    to[2] = (uint8_t)(c << 6 | d);
-    return true;
-}
-
-/* The four letters at the end, of which one or two are padding: how many bytes, or 0. */
-static size_t decode_end(uint8_t *to, const char *text)
-{
-    char last[] = {text[0], text[1], text[2] == '=' ? 'A' : text[2], 'A'};
-    size_t n = text[2] == '=' ? 1 : 2;
-    uint8_t bytes[3];
-
-    if (text[3] != '=' || !decode_four(bytes, last) || bytes[n])
-        return 0;
-    memcpy(to, bytes, n);
-    return n;
-}
-
-/* Nettle takes 27 instructions for a letter, and it and OpenSSL, which takes padding anywhere, 50
- * to 90 KB of a runner's memory. So what is just letters and padding is decoded here, and nettle
- * judges the rest. Returns how many letters were read; *len gets the bytes. */
-static size_t decode_letters(uint8_t *to, struct slice text, size_t *len)
-{
-    size_t at = 0, n = 0;
-
-    while (text.len - at >= 4 && decode_four(to + n, text.ptr + at)) {
-        at += 4;
-        n += 3;
-    }
-    *len = n;
-    if (text.len - at != 4)
-        return at;
-    n = decode_end(to + n, text.ptr + at);
-    *len += n;
-    return n ? text.len : at;
-}
-
-static int decode_base64(struct buf *out, struct slice text, struct err *e)
-{
-    struct base64_decode_ctx ctx;
-    uint8_t *to = (uint8_t *)buf_reserve(out, BASE64_DECODE_LENGTH(text.len) + 1);
-    size_t read, len, rest;
-
-    if (!to)
-        return err_nomem(e);
-    read = decode_letters(to, text, &len);
-    if (read < text.len) {
-        rest = BASE64_DECODE_LENGTH(text.len - read);
-        base64_decode_init(&ctx);
-        if (!base64_decode_update(&ctx, &rest, to + len, text.len - read, text.ptr + read) ||
-            !base64_decode_final(&ctx))
-            return err_set(e, ERR_DEADLETTER, "the body is not base64");
-        len += rest;
-    }
-    buf_commit(out, len);
-    return 0;
-}
-
 /* The body's bytes as sent. body_encoding absent or "utf-8" (newer kombu): the text itself. */
 static int body_bytes(const struct message *m, struct buf *out, struct err *e)
 {
@@ -102,7 +24,7 @@ static int body_bytes(const struct message *m, struct buf *out, struct err *e)
     if (text.len > BASE64_ENCODE_RAW_LENGTH(MESSAGE_BODY_MAX))
         return too_long(e);
     if (encoding && strcmp(encoding, "base64") == 0)
-        return decode_base64(out, text, e);
+        return base64_get(out, text, e);
     if (encoding && strcmp(encoding, "utf-8") != 0)
         return err_set(e, ERR_DEADLETTER, "property \"body_encoding\" is not base64: \"%.32s\"",
                        encoding);

@@ -1,9 +1,9 @@
 /* A task message as text: written straight into the buffer, in the order and style of Celery. */
 #include "base/isotime.h"
+#include "broker/base64.h"
 #include "broker/json_text.h"
 #include "broker/message.h"
 
-#include <nettle/base64.h>
 #include <unistd.h>
 
 #define USUAL_SIZE  1280 /* an envelope with few arguments fits, and a lent buffer need not grow */
@@ -317,16 +317,6 @@ static int check_body(const struct writer *w, size_t len)
                    w->spec->task, len, MESSAGE_BODY_MAX);
 }
 
-static void put_base64(struct writer *w, const char *bytes, size_t len)
-{
-    char *to = buf_reserve(w->out, BASE64_ENCODE_RAW_LENGTH(len));
-
-    if (!to)
-        return;
-    base64_encode_raw(to, len, (const uint8_t *)bytes);
-    buf_commit(w->out, BASE64_ENCODE_RAW_LENGTH(len));
-}
-
 /* A part of the body: its text, its value, or what stands for none. */
 static void put_part(struct writer *w, struct slice text, const json_t *value, const char *none)
 {
@@ -356,7 +346,7 @@ static int put_body(struct writer *w)
     if (check_body(w, body.len) < 0)
         text.failed = true;
     if (!text.failed && !body.failed)
-        put_base64(w, buf_slice(&body).ptr, body.len);
+        base64_put(w->out, buf_slice(&body));
     w->out->failed |= body.failed;
     buf_release(&body);
     return text.failed ? -1 : 0;
