@@ -1,4 +1,4 @@
-"""Cases of how long one job takes: its round trip, and the start of a worker up to its first."""
+"""Cases of how long one job takes: to be sent, its round trip, and the start of a worker up to its first."""
 import json
 import os
 import time
@@ -15,6 +15,20 @@ def placements():
     yield "one core", {"ours": {cores[0]}, "server": {cores[0]}}
     if len(cores) > 1:
         yield "two cores", {"ours": {cores[0]}, "server": {cores[1]}}
+
+
+def enqueue_single(load, kind):
+    """Sent one at a time, each confirmed, through the library."""
+    jobs = max(1, load.args.jobs // 20)
+    for name, pin in placements():
+        limit = load.limit(kind, "confirm", jobs, pin=pin, trips=jobs).get("limit_confirm")
+        with load.brokers.fresh(kind) as broker:
+            place(broker, pin)
+            took, served = load.through_library(broker.url, jobs, "send", pin=pin["ours"]), bool(broker.pids)
+        yield Value("enqueue_single", "jobs/s", jobs / took, limit, by="celeriac_send", size=load.size, jobs=jobs,
+                    **({"placement": name} if served else {}))
+        if not served:
+            return
 
 
 def round_trip(load, kind):
@@ -49,4 +63,4 @@ def start(load, kind):
     yield Value("start", "ms", (at["to"] - began) * 1000, digits=1)
 
 
-CASES = {case.__name__: case for case in (round_trip, start)}
+CASES = {case.__name__: case for case in (enqueue_single, round_trip, start)}

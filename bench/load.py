@@ -81,9 +81,9 @@ class Load:
             subprocess.run([harness.program(), "-b", url, "call", "-"], stdin=lines, stdout=subprocess.DEVNULL, check=True)
             return time.monotonic() - start
 
-    def through_library(self, url, jobs, how):
+    def through_library(self, url, jobs, how, pin=None):
         """The same through libceleriac: `send` one at a time, `many` in calls of 1,000."""
-        at = self.tool("roundtrip", url, jobs, how, json.dumps(self.line.get("args", [])))[0]
+        at = self.tool("roundtrip", url, jobs, how, json.dumps(self.line.get("args", [])), pin=pin)[0]
         return at["to"] - at["from"]
 
     def settled(self, broker, jobs):

@@ -10,8 +10,8 @@ BURNS = 400
 
 
 def enqueue(load, kind):
-    """In bulk through `celeriac call -` and through the library, and one at a time, confirmed."""
-    jobs, singles = load.args.jobs, max(1, load.args.jobs // 20)
+    """In bulk, through `celeriac call -` and through the library."""
+    jobs = load.args.jobs
     limit = load.limit(kind, "push", jobs, batch=256).get("limit_push")
     with load.brokers.fresh(kind) as broker:
         server = broker.cpu_s()
@@ -24,10 +24,6 @@ def enqueue(load, kind):
     with load.brokers.fresh(kind) as broker:
         yield Value("enqueue_many", "jobs/s", jobs / load.through_library(broker.url, jobs, "many"), limit, by="celeriac_send_many",
                     size=load.size, jobs=jobs)
-    limit = load.limit(kind, "confirm", jobs, trips=singles).get("limit_confirm")
-    with load.brokers.fresh(kind) as broker:
-        yield Value("enqueue_single", "jobs/s", singles / load.through_library(broker.url, singles, "send"), limit, by="celeriac_send",
-                    size=load.size, jobs=singles)
 
 
 def drain(load, kind):

@@ -211,8 +211,9 @@ bool redis_is_foreign(struct slice envelope)
     static const char ours[] = "\"" MESSAGE_H_SENT_MS "\"";
     struct slice rest = behind_body(envelope);
 
-    return rest.ptr && memmem(rest.ptr, rest.len, kombu, sizeof(kombu) - 1) &&
-           !memmem(rest.ptr, rest.len, ours, sizeof(ours) - 1);
+    /* Most are ours. */
+    return rest.ptr && !memmem(rest.ptr, rest.len, ours, sizeof(ours) - 1) &&
+           memmem(rest.ptr, rest.len, kombu, sizeof(kombu) - 1);
 }
 
 bool redis_was_redelivered(struct slice envelope)
