@@ -1,9 +1,9 @@
 /*
  * work.c - work.burn: uses CPU for `us` microseconds; during the last `serial_us` of them no other
- * job with the same file `lock` does anything. With `wait` it sleeps instead, but for
- * the last 100 us. A job whose cost and
- * whose serial share are known: what `celeriac advise` and the benchmarks measure with. CPU time is
- * the process's own, so a busy machine makes a job take longer, not do less.
+ * job with the same file `lock` does anything. With `wait` it sleeps instead, but for the last 100
+ * us. A job whose cost and whose serial share are known: what `celeriac advise` and the benchmarks
+ * measure with. CPU time is the process's own, so a busy machine makes a job take longer, not do
+ * less.
  */
 #include "tasks/builtin.h"
 
