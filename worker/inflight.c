@@ -54,10 +54,14 @@ static struct job *take_spare(struct inflight *t)
 
 void inflight_rest(struct inflight *t)
 {
-    struct job *job;
+    struct job *next;
 
-    while ((job = take_spare(t)))
+    for (struct job *job = TAILQ_FIRST(&t->spares); job; job = next) {
+        next = TAILQ_NEXT(job, link);
+        UNPOISON(&job->receipt, job_rest(job));
         free_job(job);
+    }
+    TAILQ_INIT(&t->spares);
 }
 
 void inflight_release(struct inflight *t)
