@@ -42,7 +42,7 @@ def check_files(directory, kinds):
     (tree / "small").write_text("x")
     (tree / "link").symlink_to("file 1")
     for case in ("sha", "words"):
-        found = run("--case", case, "--tree", str(tree), "--smallest", "2", *kinds)
+        found = run("--case", case, "--tree", str(tree), "--smallest", "2", "--times", "4", *kinds)
         for broker in kinds[1::2]:
             line = found[broker, f"real_{case}_2"]
             assert (line["files"], line["times"]) == (FILES, 4) and line["median"] > 0, found
