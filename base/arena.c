@@ -27,10 +27,17 @@ static void free_blocks(struct arena_block *block)
     }
 }
 
+void arena_rest(struct arena *a)
+{
+    free_blocks(a->spare);
+    a->spare = NULL;
+    a->spares = 0;
+}
+
 void arena_release(struct arena *a)
 {
     free_blocks(a->used);
-    free_blocks(a->spare);
+    arena_rest(a);
     *a = (struct arena)ARENA_INIT;
 }
 

@@ -33,4 +33,7 @@ void *arena_take(struct arena *a, size_t n);
 /* Takes back every piece; 64 KB at most are kept. */
 void arena_clear(struct arena *a);
 
+/* Frees what is kept; pieces stay. */
+void arena_rest(struct arena *a);
+
 #endif

@@ -118,6 +118,11 @@ static void amqp_nothing_ready(struct broker *base)
     amqp_of(base)->nothing_ready = true;
 }
 
+static void amqp_rest(struct broker *base)
+{
+    event_queue_rest(&amqp_of(base)->events);
+}
+
 static int amqp_pollset(struct broker *base, struct pollfd *fds, int max)
 {
     struct amqp_broker *b = amqp_of(base);
@@ -292,6 +297,7 @@ static const struct broker_ops amqp_ops = {
     .deadline = amqp_deadline,
     .poll = amqp_poll,
     .nothing_ready = amqp_nothing_ready,
+    .rest = amqp_rest,
     .credit = amqp_credit,
     .publish = amqp_publish,
     .renew = amqp_renew,

@@ -22,6 +22,7 @@ struct broker_ops {
     int64_t (*deadline)(struct broker *b);
     int (*poll)(struct broker *b, struct broker_event *events, int max);
     void (*nothing_ready)(struct broker *b); /* NULL: does not care */
+    void (*rest)(struct broker *b);          /* NULL: keeps nothing */
     void (*credit)(struct broker *b, int n);
 
     int (*publish)(struct broker *b, const struct broker_message *v, size_t n, struct err *e);

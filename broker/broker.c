@@ -211,6 +211,12 @@ void broker_nothing_ready(struct broker *b)
         b->ops->nothing_ready(b);
 }
 
+void broker_rest(struct broker *b)
+{
+    if (b->ops->rest)
+        b->ops->rest(b);
+}
+
 void broker_credit(struct broker *b, int n)
 {
     b->ops->credit(b, n < 0 ? 0 : n);

@@ -350,6 +350,9 @@ int broker_poll(struct broker *b, struct broker_event *events, int max);
  * so the next poll need not read. A broker that does not care ignores it. */
 void broker_nothing_ready(struct broker *b);
 
+/* Only a hint as well: a burst is over, so memory that only the next one needs may go. */
+void broker_rest(struct broker *b);
+
 /* How many more deliveries are wanted now; each delivery uses one up. Replaces the earlier number;
  * a fetch already under way may still bring what it was asked for. Ignored without node or queues.
  */

@@ -131,6 +131,14 @@ static void free_spares(struct event_queue *q)
         q->chunks = chunk->next;
         free(chunk);
     }
+    q->chunks_len = 0;
+}
+
+void event_queue_rest(struct event_queue *q)
+{
+    if (q->cutting && q->cutting->live == 0)
+        leave_chunk(q);
+    free_spares(q);
 }
 
 void event_queue_release(struct event_queue *q)

@@ -44,6 +44,9 @@ void event_queue_done(struct event_queue *q, enum broker_event_kind kind, uint64
                       unsigned flags);
 void event_queue_fail(struct event_queue *q, uint64_t tag, const struct err *err);
 
+/* Frees what is kept for events to come. */
+void event_queue_rest(struct event_queue *q);
+
 /* Moves what waits in `from` to the end of q: a transaction's events are handed out after it. */
 void event_queue_append(struct event_queue *q, struct event_queue *from);
 

@@ -416,6 +416,24 @@ static bool drain(struct redis_broker *b, int64_t until_ms)
     return all_quiet(b);
 }
 
+static void free_spares(struct redis_broker *b)
+{
+    while (b->spares_len)
+        buf_release(&b->spares[--b->spares_len]);
+}
+
+static void redis_rest(struct broker *base)
+{
+    struct redis_broker *b = (struct redis_broker *)base;
+
+    redis_conn_rest(&b->main);
+    redis_conn_rest(&b->bell);
+    event_queue_rest(&b->events);
+    free_spares(b);
+    if (b->held.len == 0)
+        redis_held_release(&b->held);
+}
+
 static void free_broker(struct redis_broker *b)
 {
     redis_conn_release(&b->main);
@@ -426,8 +444,7 @@ static void free_broker(struct redis_broker *b)
     event_queue_release(&b->events);
     buf_release(&b->declared);
     buf_release(&b->known_lists);
-    while (b->spares_len)
-        buf_release(&b->spares[--b->spares_len]);
+    free_spares(b);
     for (size_t i = 0; b->queues && i < b->queues_len; i++) {
         free(b->queues[i].name);
         free(b->queues[i].tail);
@@ -601,6 +618,7 @@ static const struct broker_ops redis_ops = {
     .pollset = redis_pollset,
     .deadline = redis_deadline,
     .poll = redis_poll,
+    .rest = redis_rest,
     .credit = redis_credit,
     .publish = redis_publish,
     .renew = redis_renew,

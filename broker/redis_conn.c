@@ -105,6 +105,13 @@ void redis_conn_release(struct redis_conn *c)
     arena_release(&c->replies);
 }
 
+void redis_conn_rest(struct redis_conn *c)
+{
+    arena_rest(&c->replies);
+    if (c->out.len == 0)
+        buf_release(&c->out);
+}
+
 /* --- breaking and connecting --- */
 
 void redis_conn_drop(struct redis_conn *c, const struct err *why)

@@ -157,6 +157,8 @@ void redis_conn_greet(struct redis_conn *c, struct redis_request *r);
 void redis_conn_step(struct redis_conn *c);
 /* Sends what waits. */
 void redis_conn_flush(struct redis_conn *c);
+/* Frees memory that only a burst needs. */
+void redis_conn_rest(struct redis_conn *c);
 /* Gives up on the connection. */
 void redis_conn_drop(struct redis_conn *c, const struct err *why);
 /* Ends everything that waits with the error. */

@@ -318,6 +318,15 @@ static void split_nothing_ready(struct broker *b)
         broker_nothing_ready(s->results);
 }
 
+static void split_rest(struct broker *b)
+{
+    struct split *s = from(b);
+
+    broker_rest(s->jobs);
+    if (s->results)
+        broker_rest(s->results);
+}
+
 static int split_pollset(struct broker *b, struct pollfd *fds, int max)
 {
     struct split *s = from(b);
@@ -443,6 +452,7 @@ static const struct broker_ops split_ops = {
     .deadline = split_deadline,
     .poll = split_poll,
     .nothing_ready = split_nothing_ready,
+    .rest = split_rest,
     .credit = split_credit,
     .publish = split_publish,
     .renew = split_renew,

@@ -283,6 +283,14 @@ static int sqlite_pollset(struct broker *base, struct pollfd *fds, int max)
     return 1;
 }
 
+static void sqlite_rest(struct broker *base)
+{
+    struct sqlite_broker *b = (struct sqlite_broker *)base;
+
+    event_queue_rest(&b->out);
+    event_queue_rest(&b->staged);
+}
+
 static void sqlite_credit(struct broker *base, int n)
 {
     ((struct sqlite_broker *)base)->credit = n;
@@ -400,6 +408,7 @@ static const struct broker_ops sqlite_table = {
     .pollset = sqlite_pollset,
     .deadline = sqlite_deadline,
     .poll = sqlite_poll,
+    .rest = sqlite_rest,
     .credit = sqlite_credit,
     .publish = op_publish,
     .renew = op_renew,

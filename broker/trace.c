@@ -213,6 +213,11 @@ static void trace_nothing_ready(struct broker *b)
     broker_nothing_ready(from(b)->inner);
 }
 
+static void trace_rest(struct broker *b)
+{
+    broker_rest(from(b)->inner);
+}
+
 static int trace_pollset(struct broker *b, struct pollfd *fds, int max)
 {
     return from(b)->inner->ops->pollset(from(b)->inner, fds, max);
@@ -243,6 +248,7 @@ static const struct broker_ops trace_ops = {
     .deadline = trace_deadline,
     .poll = trace_poll,
     .nothing_ready = trace_nothing_ready,
+    .rest = trace_rest,
     .credit = trace_credit,
     .publish = trace_publish,
     .renew = trace_renew,

@@ -1,10 +1,10 @@
 #include "worker/dispatcher.h"
 
+#include "base/heap.h"
 #include "broker/backoff.h"
 #include "broker/uri.h"
 
 #include <event2/event.h>
-#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -339,8 +339,9 @@ static void rest(struct dispatcher *d)
         return;
     lend_rest(d);
     inflight_rest(&d->jobs);
+    broker_rest(d->broker);
     frame_link_shrink(&d->supervisor, 0);
-    malloc_trim(0);
+    heap_give_back();
     d->most_jobs = 0;
     d->rest_at_ms = now_ms + REST_MS;
 }

@@ -61,6 +61,8 @@ static void a_bounded_part_is_kept(void **state)
         assert_non_null(arena_take(&a, 1000));
     arena_clear(&a);
     assert_int_equal(a.spares, 4);
+    arena_rest(&a);
+    assert_null(a.spare);
     assert_null(arena_take(&a, SIZE_MAX));
     arena_release(&a);
     assert_int_equal(a.spares, 0);

@@ -106,6 +106,14 @@ static void a_burst_is_given_back(void **state)
         assert_int_equal(event_queue_drain(&q, &event, 1), 1);
     assert_int_equal(event_queue_drain(&q, &event, 1), 0);
     assert_int_equal(q.chunks_len, 4);
+    event_queue_rest(&q);
+    assert_null(q.chunks);
+    assert_int_equal(q.chunks_len, 0);
+    assert_null(q.cutting);
+    push(&q, 1, 10);
+    event_queue_rest(&q); /* what waits stays */
+    assert_int_equal(event_queue_drain(&q, &event, 1), 1);
+    check(&event, 1, 10);
     event_queue_release(&q);
 }
 
