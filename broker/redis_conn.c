@@ -108,6 +108,8 @@ void redis_conn_release(struct redis_conn *c)
 void redis_conn_rest(struct redis_conn *c)
 {
     arena_rest(&c->replies);
+    if (c->ctx)
+        redis_reply_rest(c->ctx);
     if (c->out.len == 0)
         buf_release(&c->out);
 }

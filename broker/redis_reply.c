@@ -84,3 +84,19 @@ void redis_reply_build_in(redisReader *reader, struct arena *arena)
     reader->fn = &functions;
     reader->privdata = arena;
 }
+
+/* Its buffer goes with the reader only. */
+void redis_reply_rest(redisContext *ctx)
+{
+    redisReader *old = ctx->reader, *fresh;
+
+    if (old->ridx >= 0 || old->pos < old->len)
+        return;
+    fresh = redisReaderCreate();
+    if (!fresh)
+        return;
+    fresh->maxbuf = old->maxbuf;
+    redis_reply_build_in(fresh, old->privdata);
+    ctx->reader = fresh;
+    redisReaderFree(old);
+}

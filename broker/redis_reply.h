@@ -17,4 +17,7 @@
 /* From now on the reader's replies are built in the arena (borrowed). */
 void redis_reply_build_in(redisReader *reader, struct arena *arena);
 
+/* Frees what the reader keeps for longer replies, unless it is in the middle of one. */
+void redis_reply_rest(redisContext *ctx);
+
 #endif
