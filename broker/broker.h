@@ -27,7 +27,8 @@
  * and says so with BROKER_DUPLICATE. The message is then counted under succeeded and under
  * duplicates, whatever its own outcome was.
  *  6. A publish with a token seen in the last 60 s is confirmed again and pushes nothing; so is a
- *     message of a batch that was published in the last 60 s under the same place.
+ *     message of a batch that was published in the last 60 s under the same place. The token of a
+ *     fresh message may be seen only if the connection broke before PUBLISHED.
  *  7. A delayed message is delivered at or after its time, never before; within one queue lower
  * priority number first (Redis order, kombu's steps 0,3,6,9), then first in first out.
  *  8. A lease that is not renewed returns the message (at the front of its queue) after lease_ms at
@@ -134,7 +135,8 @@ struct broker_message {
     struct slice batch;
     uint32_t batch_at;
     bool fresh;            /* no resend: nobody was ever given this batch, or without one this
-                              token. False is safe, true may be cheaper */
+                              token, and until it is PUBLISHED only this handle will be, again; after
+                              that nobody. False is safe, true may be cheaper */
     struct slice id;       /* task id, for people (peek of delayed messages); may be absent */
     int priority;          /* 0-9 */
     int64_t not_before_ms; /* wall clock; 0: now */

@@ -216,6 +216,7 @@ static void main_greet(void *owner, struct redis_conn *c)
     /* One of them, so that a server without scripts is refused here; the others when needed. */
     redis_greet(c, true, (const char *[]){"SCRIPT", "LOAD", redis_script_text(first), NULL});
     c->known[first] = true;
+    redis_tally_settle(b, c);
     if (!b->queues_len)
         redis_ask_transactions(b, c);
 }
@@ -313,6 +314,7 @@ static void run_due(struct redis_broker *b)
         b->tick_at_ms = now + until_tick_ms(b);
         redis_look_due(b);
         redis_fetch_anew(b);
+        redis_tally_sweep(b);
     }
     if (now >= b->sweep_at_ms) {
         b->sweep_at_ms = now + REDIS_TICK_MS; /* its reply knows better */
@@ -464,6 +466,7 @@ static void redis_close(struct broker *base, bool release_leases)
 
     b->closing = true;
     b->credit = 0;
+    redis_tally_end(b);
     if (b->main.phase == REDIS_READY && release_leases && drain(b, until_ms)) {
         if (b->held.len)
             redis_release_held(b);

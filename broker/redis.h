@@ -7,14 +7,14 @@
  * (redis.c) reads both, runs what is due, writes, and hands events out. What is due: fetch and
  * delayed messages, when the bell rang or their time has come, and at a tick, which is for what was
  * missed (seldom while there is a bell, else it is all there is); leases, when the first can have
- * lapsed. Files: redis_push.c publish, redis_queue.c what queues there are, redis_fetch.c and
- * redis_lists.c fetch, redis_finish.c what ends or keeps a lease, redis_claim.c dedup keys,
- * redis_restore.c and redis_sweep.c everything that puts a leased message back (release; expiry,
- * take-over, orphans), redis_delayed.c, redis_results.c and redis_watch.c results, redis_bell.c,
- * redis_ask.c and redis_dead.c what operators ask, redis_node.c, redis_keys.c names and texts,
- * redis_script.c the atomic steps, redis_conn.c the wire. Invariants: one fetch at a time; none
- * before the leases of dead predecessors were looked for. Fork rule: open after fork, one process,
- * one thread.
+ * lapsed. Files: redis_push.c, redis_transact.c and redis_tally.c publish, redis_queue.c what
+ * queues there are, redis_fetch.c and redis_lists.c fetch, redis_finish.c what ends or keeps a
+ * lease, redis_claim.c dedup keys, redis_restore.c and redis_sweep.c everything that puts a leased
+ * message back (release; expiry, take-over, orphans), redis_delayed.c, redis_results.c and
+ * redis_watch.c results, redis_bell.c, redis_ask.c and redis_dead.c what operators ask,
+ * redis_node.c, redis_keys.c names and texts, redis_script.c the atomic steps, redis_conn.c the
+ * wire. Invariants: one fetch at a time; none before the leases of dead predecessors were looked
+ * for. Fork rule: open after fork, one process, one thread.
  */
 #ifndef BROKER_REDIS_H
 #define BROKER_REDIS_H
@@ -25,6 +25,7 @@
 #include "broker/redis_held.h"
 #include "broker/redis_keys.h"
 #include "broker/redis_lists.h"
+#include "broker/redis_tally.h"
 
 /* Items and bytes of one request; the first that goes over is its last. */
 #define REDIS_BATCH_ITEMS   128
@@ -76,6 +77,7 @@ struct redis_broker {
     uint64_t last_number;
     struct buf spares[REDIS_SPARES]; /* memory for the next batches that are pushed */
     size_t spares_len;
+    struct redis_tally tally;
     struct buf known_lists; /* keys that hold a list or nothing, each ended by NUL */
     bool transactions;      /* MULTI and EXEC are there and allowed */
     bool no_transactions;   /* they are not: not asked again */
@@ -147,8 +149,6 @@ void redis_text_err(struct redis_broker *b, struct err *e, const redisReply *rep
 void redis_declare(struct redis_broker *b, struct slice queue);
 /* --- redis_push.c --- */
 int redis_publish(struct broker *base, const struct broker_message *v, size_t n, struct err *e);
-/* Whether the server lets this client use MULTI: for brokers that consume nothing. */
-void redis_ask_transactions(struct redis_broker *b, struct redis_conn *c);
 /* Destination key and the four arguments of a message that a script pushes or delays. */
 void redis_push_key(struct redis_request *r, struct slice queue, int priority, bool delayed);
 void redis_push_args(struct redis_broker *b, struct redis_request *r,
@@ -156,6 +156,10 @@ void redis_push_args(struct redis_broker *b, struct redis_request *r,
 bool redis_is_delayed(const struct redis_broker *b, int64_t not_before_ms);
 void redis_arg_tag(struct redis_broker *b, struct redis_request *r, int priority,
                    struct slice queue);
+
+/* --- redis_transact.c --- */
+/* Whether the server lets this client use MULTI: for brokers that consume nothing. */
+void redis_ask_transactions(struct redis_broker *b, struct redis_conn *c);
 
 /* --- redis_fetch.c --- */
 void redis_fetch(struct redis_broker *b); /* if anything is wanted and may be there */

@@ -110,8 +110,9 @@ static void got_totals(void *owner, struct redis_request *r, const redisReply *r
     totals.waiting = redis_at(reply, 1)->integer;
     totals.leased = redis_at(reply, 2)->integer;
     totals.delayed = redis_at(reply, 3)->integer;
-    for (size_t i = 4; i + 1 < reply->elements; i += 2)
+    for (size_t i = 5; i + 1 < reply->elements; i += 2)
         read_counter(&totals, redis_slice(redis_at(reply, i)), redis_slice(redis_at(reply, i + 1)));
+    totals.published += redis_at(reply, 4)->integer;
     answer_totals(&out, &totals);
     redis_answer(b, ask->tag, &out);
 }
@@ -129,6 +130,7 @@ static void ask_totals(struct redis_broker *b, struct ask *ask)
     redis_key(r, slice_of(REDIS_UNACKED));
     redis_key(r, slice_of(REDIS_DELAYED));
     redis_key(r, slice_of(REDIS_QUEUES));
+    redis_key(r, slice_of(REDIS_SENT));
     for (size_t i = 0; i < ask->names.len; i++)
         queue_lists(r, ask->names.items[i]);
     redis_proceed(b, r);

@@ -450,6 +450,7 @@ static void settle(struct redis_conn *c, const redisReply *reply)
     c->unanswered--;
     if (r->commands) {
         r->ran = reply->type == REDIS_REPLY_ARRAY;
+        r->last = reply;
         reply = r->op->judge(r, reply);
     }
     if (reply->type == REDIS_REPLY_ERROR) {

@@ -67,6 +67,7 @@ struct redis_request {
     redisReply *parts[REDIS_COMMANDS_MAX - 1]; /* borrowed of the connection: the replies before the
                                                    last */
     void *state;
+    const redisReply *last; /* of several commands: borrowed alike */
     unsigned tries;
     bool ran;              /* of several commands: the last reply was that of EXEC */
     bool reloaded;         /* the script was missing once */

@@ -24,6 +24,7 @@
 #define REDIS_BINDING     "_kombu.binding."
 #define REDIS_RESULT      "celery-task-meta-"
 #define REDIS_TOTALS      "celeriac:totals"
+#define REDIS_SENT        "celeriac:sent"
 #define REDIS_QUEUES      "celeriac:queues"
 #define REDIS_FENCE       "celeriac:fence"
 #define REDIS_TOKEN       "celeriac:token:"

@@ -1,18 +1,17 @@
 /* Publishing: in scripts that grow while they wait; and what goes to one list at once, without Lua
- * where the list is known. */
+ * where the list is known (redis_transact.c). */
+#include "broker/redis_push.h"
 #include "base/analyzer.h"
 #include "base/decimal.h"
 #include "base/fault.h"
-#include "broker/redis.h"
 
 #include <assert.h>
 #include <stdlib.h>
 
-#define SPARE_MIN  16384
-#define SPARE_MAX  (2 * REDIS_BATCH_BYTES)
-#define AROUND     1024
-#define KNOWN_MAX  4096 /* bytes of names */
-#define TOKEN_SIZE 128  /* of a key: the prefix and at most 64 bytes */
+#define SPARE_MIN 16384
+#define SPARE_MAX (2 * REDIS_BATCH_BYTES)
+#define AROUND    1024
+#define KNOWN_MAX 4096 /* bytes of names */
 
 bool redis_is_delayed(const struct redis_broker *b, int64_t not_before_ms)
 {
@@ -151,12 +150,6 @@ static void learn(struct redis_broker *b, const char *list)
         buf_add(&b->known_lists, list, len);
 }
 
-/* The state of a push: its keys. */
-struct push {
-    char token[TOKEN_SIZE];
-    char list[];
-};
-
 static char *put(char *to, struct slice text)
 {
     memcpy(to, text.ptr, text.len);
@@ -178,10 +171,10 @@ static void put_token(char *to, const struct broker_message *m)
 }
 
 /* NULL when out of memory. The caller frees it. */
-static struct push *push_of(const struct broker_message *m)
+static struct redis_push *push_of(const struct broker_message *m)
 {
     struct slice suffix = slice_of(redis_step_suffix(redis_step_of(m->priority)));
-    struct push *p = malloc(sizeof(*p) + m->queue.len + suffix.len + 1);
+    struct redis_push *p = malloc(sizeof(*p) + m->queue.len + suffix.len + 1);
 
     if (!p)
         return NULL;
@@ -191,10 +184,10 @@ static struct push *push_of(const struct broker_message *m)
 }
 
 /* CRASH: after the push, before its caller is told - a resend of the batch pushes nothing. */
-static void pushed(void *owner, struct redis_request *r, const redisReply *reply)
+void redis_pushed(void *owner, struct redis_request *r, const redisReply *reply)
 {
     struct redis_broker *b = owner;
-    const struct push *p = r->state;
+    const struct redis_push *p = r->state;
 
     (void)reply;
     FAULT_POINT("redis.after-publish");
@@ -205,155 +198,7 @@ static void pushed(void *owner, struct redis_request *r, const redisReply *reply
 }
 
 static const struct redis_op op_push = {
-    .name = "publish", .done = pushed, .failed = redis_fail_items, .free_state = free};
-
-/* --- by a transaction --- */
-
-/* Its commands, and what EXEC answers to those between. */
-enum { T_MULTI, T_PUSH, T_TOKEN, T_COUNT, T_EXEC, T_COMMANDS };
-
-/* LPUSH tells: in EXEC's answer, or by itself where the server refused MULTI (busy) and went on.
- * If nothing was pushed, the first command that was refused says why. */
-static const redisReply *judge(const struct redis_request *r, const redisReply *last)
-{
-    bool done = last->type == REDIS_REPLY_ARRAY;
-    const redisReply *push = done ? redis_at(last, T_PUSH - 1) : r->parts[T_PUSH];
-
-    if (done || push->type == REDIS_REPLY_INTEGER)
-        return push;
-    for (unsigned i = 0; i < r->parts_len; i++) {
-        if (r->parts[i]->type == REDIS_REPLY_ERROR)
-            return r->parts[i];
-    }
-    return last;
-}
-
-static void taken_back(void *owner, struct redis_request *r, const redisReply *reply)
-{
-    (void)reply;
-    redis_fail_items(owner, r, r->state);
-}
-
-/* With the connection gone the messages stay counted, and nobody has them. */
-static void not_taken_back(void *owner, struct redis_request *r, const struct err *why)
-{
-    (void)why;
-    redis_fail_items(owner, r, r->state);
-}
-
-static const struct redis_op op_take_back = {
-    .name = "publish", .done = taken_back, .failed = not_taken_back, .free_state = free};
-
-static struct redis_request *take_back_request(const struct redis_request *r, const struct err *why)
-{
-    struct redis_request *back = redis_request_new(&op_take_back, REDIS_SCRIPT_TAKE_BACK);
-    const struct push *p = r->state;
-
-    if (!back)
-        return NULL;
-    back->state = malloc(sizeof(*why));
-    if (!back->state) {
-        redis_request_free(back);
-        return NULL;
-    }
-    memcpy(back->state, why, sizeof(*why));
-    redis_key(back, slice_of(REDIS_TOTALS));
-    redis_key(back, slice_of(p->token));
-    redis_argi(back, (int64_t)r->items_len);
-    return back;
-}
-
-/* The list has become something else, but EXEC has set the token and counted all the same. The
- * messages fail when that is undone. */
-static void not_pushed(void *owner, struct redis_request *r, const struct err *why)
-{
-    struct redis_broker *b = owner;
-    struct redis_request *back = r->ran ? take_back_request(r, why) : NULL;
-
-    if (!back) {
-        redis_fail_items(b, r, why);
-        return;
-    }
-    back->items = r->items;
-    back->items_len = r->items_len;
-    back->items_cap = r->items_cap;
-    r->items = NULL;
-    r->items_len = r->items_cap = 0;
-    redis_proceed(b, back);
-}
-
-static const struct redis_op op_transact = {
-    .name = "publish", .done = pushed, .failed = not_pushed, .judge = judge, .free_state = free};
-
-/* --- may this client use transactions? --- */
-
-static void asked(void *owner, struct redis_request *r, const redisReply *reply)
-{
-    (void)owner;
-    (void)r;
-    (void)reply;
-}
-
-static void allowed(void *owner, struct redis_request *r, const redisReply *reply)
-{
-    struct redis_broker *b = owner;
-
-    (void)r;
-    (void)reply;
-    b->transactions = !b->no_transactions;
-}
-
-/* Not for good when the connection is about to end. */
-static bool is_passing(const struct err *why)
-{
-    return why->code == ERR_RECONNECT || why->code == ERR_AGAIN;
-}
-
-static void no_multi(void *owner, struct redis_request *r, const struct err *why)
-{
-    struct redis_broker *b = owner;
-
-    (void)r;
-    if (!is_passing(why))
-        b->no_transactions = true;
-}
-
-/* Also "EXEC without MULTI". Otherwise a transaction was begun that can not be ended. */
-static void no_exec(void *owner, struct redis_request *r, const struct err *why)
-{
-    struct redis_broker *b = owner;
-    struct redis_conn *c = r->state;
-
-    if (b->no_transactions || is_passing(why))
-        return;
-    b->no_transactions = true;
-    c->broken = *why;
-    c->broken.code = ERR_RECONNECT;
-}
-
-static const struct redis_op op_multi = {
-    .name = "greeting", .done = asked, .failed = no_multi, .once = true};
-static const struct redis_op op_exec = {
-    .name = "greeting", .done = allowed, .failed = no_exec, .once = true};
-
-static void ask_word(struct redis_conn *c, const struct redis_op *op, const char *word)
-{
-    struct redis_request *r = redis_request_new(op, REDIS_PLAIN);
-
-    if (!r)
-        return;
-    r->state = c;
-    redis_key(r, slice_of(word));
-    redis_conn_greet(c, r);
-}
-
-void redis_ask_transactions(struct redis_broker *b, struct redis_conn *c)
-{
-    if (b->no_transactions)
-        return;
-    ask_word(c, &op_multi, "MULTI");
-    ask_word(c, &op_exec, "EXEC");
-}
+    .name = "publish", .done = redis_pushed, .failed = redis_fail_items, .free_state = free};
 
 /* --- what goes together --- */
 
@@ -378,7 +223,7 @@ static size_t run_of(const struct broker_message *v, size_t n)
     return len;
 }
 
-static void add_envelopes(struct redis_request *r, const struct broker_message *v, size_t n)
+void redis_push_envelopes(struct redis_request *r, const struct broker_message *v, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         redis_arg(r, v[i].envelope);
@@ -404,37 +249,17 @@ static void add_key(struct redis_request *r, const char *name)
 
 static void write_push(struct redis_request *r, const struct broker_message *v, size_t n)
 {
-    const struct push *p = r->state;
+    const struct redis_push *p = r->state;
 
     add_key(r, REDIS_TOTALS);
     add_key(r, p->token);
     add_key(r, p->list);
-    add_envelopes(r, v, n);
-}
-
-/* LPUSH first: refused, it keeps the others from being run, unless the list is none. */
-static void write_transaction(struct redis_request *r, const struct broker_message *v, size_t n)
-{
-    const struct push *p = r->state;
-
-    buf_adds(&r->keys, "*1\r\n$5\r\nMULTI\r\n*");
-    buf_addi(&r->keys, (int64_t)n + 2);
-    buf_adds(&r->keys, "\r\n$5\r\nLPUSH\r\n");
-    add_key(r, p->list);
-    add_envelopes(r, v, n);
-    buf_adds(&r->args, "*5\r\n$3\r\nSET\r\n");
-    redis_args(r, p->token);
-    buf_adds(&r->args, "$1\r\n1\r\n$2\r\nPX\r\n$5\r\n60000\r\n*4\r\n$7\r\nHINCRBY\r\n");
-    redis_args(r, REDIS_TOTALS);
-    redis_args(r, "published");
-    redis_argi(r, (int64_t)n);
-    buf_adds(&r->args, "*1\r\n$4\r\nEXEC\r\n");
-    r->commands = T_COMMANDS;
+    redis_push_envelopes(r, v, n);
 }
 
 /* Only messages that nobody has seen: for those no token has to be asked for. */
 static bool may_transact(const struct redis_broker *b, const struct broker_message *m,
-                         const struct push *p)
+                         const struct redis_push *p)
 {
     return m->fresh && b->transactions && is_known(b, p->list);
 }
@@ -442,15 +267,14 @@ static bool may_transact(const struct redis_broker *b, const struct broker_messa
 static struct redis_request *push_request(struct redis_broker *b, const struct broker_message *m,
                                           struct err *e)
 {
-    struct push *p = push_of(m);
+    struct redis_push *p = push_of(m);
     struct redis_request *r;
 
     if (!p) {
         err_nomem(e);
         return NULL;
     }
-    r = may_transact(b, m, p) ? redis_new(b, &op_transact, REDIS_RAW, e)
-                              : redis_new(b, &op_push, REDIS_SCRIPT_PUSH, e);
+    r = redis_new(b, &op_push, may_transact(b, m, p) ? REDIS_RAW : REDIS_SCRIPT_PUSH, e);
     if (!r) {
         free(p);
         return NULL;
@@ -471,10 +295,9 @@ static int push_run(struct redis_broker *b, const struct broker_message *v, size
         r->args = b->spares[--b->spares_len];
     buf_clear(&r->args);
     reserve(&r->args, v, n);
-    if (r->op == &op_transact)
-        write_transaction(r, v, n);
-    else
-        write_push(r, v, n);
+    if (r->script == REDIS_RAW)
+        return redis_transact(b, r, v, n, e);
+    write_push(r, v, n);
     return redis_submit(b, r, e);
 }
 ANALYZER_SEES_AGAIN

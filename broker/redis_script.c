@@ -129,6 +129,31 @@ static const char push[] =
 static const char take_back[] = "redis.call('DEL', KEYS[2])\n"
                                 "return redis.call('HINCRBY', KEYS[1], 'published', -ARGV[1])\n";
 
+/* Ends a producer's own count. KEYS totals, sent, and the token of a push in doubt. ARGV field, how
+ * many of it are taken back, the value it has if that push happened. HDEL comes first because a
+ * server out of memory refuses a growing command there. S6, S7. */
+static const char sent[] =
+    LUA_COUNT "local n = tonumber(redis.call('HGET', KEYS[2], ARGV[1]) or 0)\n"
+              "redis.call('HDEL', KEYS[2], ARGV[1])\n"
+              "if KEYS[3] and n >= tonumber(ARGV[3]) then\n"
+              "  redis.call('SET', KEYS[3], '1', 'PX', 60000)\n"
+              "end\n"
+              "count(KEYS[1], 'published', n - ARGV[2])\n"
+              "return n\n";
+
+/* The same for all fields that are older. KEYS totals, sent. ARGV the oldest hour that stays. S7.
+ */
+static const char sent_sweep[] =
+    LUA_COUNT "local n = 0\n"
+              "for _, field in ipairs(redis.call('HKEYS', KEYS[2])) do\n"
+              "  if string.sub(field, 1, #ARGV[1]) < ARGV[1] then\n"
+              "    n = n + redis.call('HGET', KEYS[2], field)\n"
+              "    redis.call('HDEL', KEYS[2], field)\n"
+              "  end\n"
+              "end\n"
+              "count(KEYS[1], 'published', n)\n"
+              "return n\n";
+
 /* KEYS the lists in the order they are served, and no other key: before 7.2 Redis makes the bell
  * ring for all keys that a reading script was given, so that every fetch rang for what it wrote
  * itself, and other workers' leases for idle ones. ARGV how many, score, field in front of the
@@ -467,16 +492,18 @@ static const char forget[] = "if ARGV[2] ~= '' then redis.call('SELECT', ARGV[2]
                              "if ARGV[2] ~= '' then redis.call('SELECT', ARGV[1]) end\n"
                              "return n\n";
 
-/* KEYS totals, unacked, delayed, queues, then every list. Returns the number of known queues (to
- * see that none came in between), waiting, leased, delayed, and the counters. */
+/* KEYS totals, unacked, delayed, queues, sent, then every list. Returns the number of known queues
+ * (to see that none came in between), waiting, leased, delayed, what producers count themselves,
+ * and the counters. */
 static const char totals[] =
-    "local waiting = 0\n"
-    "for i = 5, #KEYS do\n"
+    "local waiting, sent = 0, 0\n"
+    "for i = 6, #KEYS do\n"
     "  local n = redis.pcall('LLEN', KEYS[i])\n"
     "  if type(n) == 'number' then waiting = waiting + n end\n"
     "end\n"
+    "for _, n in ipairs(redis.call('HVALS', KEYS[5])) do sent = sent + n end\n"
     "local out = {redis.call('SCARD', KEYS[4]), waiting, redis.call('HLEN', KEYS[2]),\n"
-    "  redis.call('ZCARD', KEYS[3])}\n"
+    "  redis.call('ZCARD', KEYS[3]), sent}\n"
     "for _, v in ipairs(redis.call('HGETALL', KEYS[1])) do out[#out + 1] = v end\n"
     "return out\n";
 
@@ -615,6 +642,8 @@ static const char *const texts[REDIS_SCRIPTS] = {
     [REDIS_SCRIPT_PUBLISH] = publish,
     [REDIS_SCRIPT_PUSH] = push,
     [REDIS_SCRIPT_TAKE_BACK] = take_back,
+    [REDIS_SCRIPT_SENT] = sent,
+    [REDIS_SCRIPT_SENT_SWEEP] = sent_sweep,
     [REDIS_SCRIPT_FETCH] = fetch,
     [REDIS_SCRIPT_FINISH] = finish,
     [REDIS_SCRIPT_NOTE] = note,

@@ -23,9 +23,11 @@
  *      one token for all its messages, which are pushed together or not at all. Messages that were
  *      never sent before need no look at their token: MULTI, LPUSH, SET, HINCRBY, EXEC, without
  *      Lua, to a list that took messages on this connection before; should it be something else by
- *      now, take_back undoes the rest.
- *  S7. Counters change in the step that moves the message, so that published = succeeded + failed
- *      + dead + waiting + delayed + leased holds between any two steps.
+ *      now, take_back undoes the rest. One that goes alone has no SET: the field of `celeriac:sent`
+ *      that it raises tells whether it was pushed, and sent sets the token then (redis_tally.h).
+ *  S7. Counters change in the step that moves the message, so that published, with all fields of
+ *      `celeriac:sent`, = succeeded + failed + dead + waiting + delayed + leased holds between any
+ *      two steps.
  *  S8. A delayed message is in `celeriac:delayed`, in its queue's own index and in
  *      `celeriac:delayed:messages`, or in none of them.
  *  S9. SELECT to the result database is undone before anything of the broker's is touched.
@@ -44,6 +46,8 @@ enum redis_script_id {
     REDIS_SCRIPT_PUBLISH,
     REDIS_SCRIPT_PUSH,
     REDIS_SCRIPT_TAKE_BACK,
+    REDIS_SCRIPT_SENT,
+    REDIS_SCRIPT_SENT_SWEEP,
     REDIS_SCRIPT_FETCH,
     REDIS_SCRIPT_FINISH,
     REDIS_SCRIPT_NOTE,

@@ -3,16 +3,18 @@
 import contextlib
 import json
 import pathlib
+import re
 import select
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
-from harness import Redis, celeriac, command  # noqa: E402
+from harness import Redis, Worker, celeriac, command, totals, wait_until  # noqa: E402
 
 LINES = 300  # more than one batch
 MANY = 3000  # the first batches go through a script, until the list is known to be one
@@ -50,7 +52,7 @@ class Cutter:
                     if not got:
                         return
                     if ready is server:
-                        if ending and b"*3\r\n:" in got:
+                        if ending and re.search(rb"\*[23]\r\n:", got):
                             self.cuts += 1
                             return
                         client.sendall(got)
@@ -87,7 +89,14 @@ class Push(unittest.TestCase):
         found = [json.loads(text)["headers"]["argsrepr"] for text in reversed(self.redis.cli("LRANGE", "celery", "0", "-1").splitlines())]
         wanted = [f"({i},)" for i in range(n)]
         self.assertEqual(found if ordered else sorted(found), wanted if ordered else sorted(wanted))
-        self.assertEqual(self.redis.cli("HGET", "celeriac:totals", "published"), str(n))
+        self.assertEqual(self.published(), n)
+
+    def published(self):
+        """The counter, and what producers that are still there have counted themselves."""
+        return int(self.redis.cli("HGET", "celeriac:totals", "published") or 0) + sum(map(int, self.redis.cli("HVALS", "celeriac:sent").split()))
+
+    def tokens(self):
+        return len(self.redis.cli("KEYS", "celeriac:token:*").split())
 
     def test_batches_are_transactions(self):
         celeriac(self.redis.url, "call", "-", stdin=lines(MANY), check=0)
@@ -100,9 +109,9 @@ class Push(unittest.TestCase):
         self.assert_there(1)
         self.assertLessEqual(self.commands("exec"), 1)  # the question whether there are transactions
 
-    def sender(self):
+    def sender(self, url=None):
         """A process that sends each line before it reads the next one."""
-        process = subprocess.Popen(command(self.redis.url, "call", "-"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        process = subprocess.Popen(command(url or self.redis.url, "call", "-"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                    text=True)
         self.addCleanup(process.communicate)
 
@@ -112,12 +121,26 @@ class Push(unittest.TestCase):
         return process, send
 
     def test_a_message_by_itself_is_a_transaction_once_the_list_is_known(self):
-        _, send = self.sender()
+        process, send = self.sender()
         ids = [send(args=[i]) for i in range(5)]
         self.assertEqual(len(set(ids)), 5)
         self.assert_there(5)
         self.assertEqual(self.commands("exec"), 4)  # the question and all but the first two, which had to wait or to try
-        self.assertEqual(len(self.redis.cli("KEYS", "celeriac:token:*").split()), 5)
+        self.assertEqual(self.tokens(), 2)
+        self.assertEqual(self.redis.cli("HVALS", "celeriac:sent"), "3")
+        self.assertEqual(totals(self.redis.url)["published"], 5)
+        process.communicate()
+        wait_until(lambda: self.redis.cli("EXISTS", "celeriac:sent") == "0", "the end of its count")
+        self.assert_there(5)
+
+    def test_a_worker_counts_what_dead_producers_sent_and_leaves_the_living_theirs(self):
+        hour = int(time.time()) // 3600
+        self.redis.cli("HSET", "celeriac:totals", "published", "1")
+        self.redis.cli("HSET", "celeriac:sent", f"{hour - 26:010}/0123456789abcdef", "7", f"{hour:010}/0123456789abcdef", "5")
+        with Worker(self.redis.url):
+            wait_until(lambda: self.redis.cli("HLEN", "celeriac:sent") == "1", "the worker's look")
+        self.assertEqual(self.redis.cli("HVALS", "celeriac:sent"), "5")
+        self.assertEqual(self.redis.cli("HGET", "celeriac:totals", "published"), "8")
 
     def test_an_id_that_was_used_before_pushes_nothing(self):
         _, send = self.sender()
@@ -135,7 +158,8 @@ class Push(unittest.TestCase):
         self.assertIn("WRONGTYPE", errors)
         self.assertEqual(self.commands("exec"), 2)
         self.assertEqual(self.redis.cli("HGET", "celeriac:totals", "published"), "2")
-        self.assertEqual(len(self.redis.cli("KEYS", "celeriac:token:*").split()), 2)
+        self.assertEqual(self.redis.cli("EXISTS", "celeriac:sent"), "0")
+        self.assertEqual(self.tokens(), 2)
 
     def test_a_user_without_transactions_pushes_in_scripts(self):
         for user, refused in (("nomulti", "-multi"), ("noexec", "-exec"), ("neither", "-@transaction")):
@@ -189,6 +213,22 @@ class Push(unittest.TestCase):
                 found = self.redis.cli("LRANGE", "celery", "0", "-1").splitlines()
                 self.assertEqual(sorted(json.loads(text)["headers"]["id"] for text in found), sorted(done.stdout.split()))
                 self.assertEqual(self.redis.cli("HGET", "celeriac:totals", "published"), str(MANY))
+
+    def test_a_connection_that_breaks_pushes_a_message_by_itself_once(self):
+        for after in (False, True):
+            with self.subTest(after=after), tempfile.TemporaryDirectory() as directory:
+                self.redis.cli("FLUSHALL")
+                cutter = Cutter(directory, self.redis.socket, after)
+                self.addCleanup(cutter.listener.close)
+                process, send = self.sender(f"redis+socket://{cutter.path}?virtual_host=0")
+                for i in range(6):
+                    send(args=[i])
+                self.assertEqual(cutter.cuts, 1)
+                self.assert_there(6)
+                self.assertEqual(self.tokens(), 4)  # the first two, what was sent again, and one more until the list is known again
+                process.communicate()
+                wait_until(lambda: self.redis.cli("EXISTS", "celeriac:sent") == "0", "the end of its count")
+                self.assert_there(6)
 
 
 if __name__ == "__main__":
