@@ -7,7 +7,7 @@
 
 #define BLOCK_SIZE ((size_t)16 << 10)
 #define LARGE      (BLOCK_SIZE / 4) /* wastes no more than that of a block */
-#define SPARES_MAX 4
+#define SPARES_MAX 16
 #define ALIGN      _Alignof(max_align_t)
 
 struct arena_block {

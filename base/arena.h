@@ -30,7 +30,7 @@ void arena_release(struct arena *a);
 /* n bytes that last until arena_clear, or NULL when out of memory. */
 void *arena_take(struct arena *a, size_t n);
 
-/* Takes back every piece; 64 KB at most are kept. */
+/* Takes back every piece; 256 KB at most are kept. */
 void arena_clear(struct arena *a);
 
 /* Frees what is kept; pieces stay. */

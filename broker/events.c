@@ -7,7 +7,7 @@
 #include <string.h>
 
 #define CHUNK_SIZE ((size_t)16 << 10)
-#define SPARES_MAX 4 /* chunks kept for later */
+#define SPARES_MAX 16 /* chunks kept for later */
 
 /* Nodes are cut from chunks in order. A chunk whose nodes are all gone is used again. */
 struct event_chunk {

@@ -15,9 +15,8 @@
 struct redis_request *redis_new(struct redis_broker *b, const struct redis_op *op,
                                 enum redis_script_id script, struct err *e)
 {
-    struct redis_request *r = redis_request_new(op, script);
+    struct redis_request *r = redis_conn_request(&b->main, op, script);
 
-    (void)b;
     if (!r)
         err_nomem(e);
     return r;
@@ -418,12 +417,6 @@ static bool drain(struct redis_broker *b, int64_t until_ms)
     return all_quiet(b);
 }
 
-static void free_spares(struct redis_broker *b)
-{
-    while (b->spares_len)
-        buf_release(&b->spares[--b->spares_len]);
-}
-
 static void redis_rest(struct broker *base)
 {
     struct redis_broker *b = (struct redis_broker *)base;
@@ -431,7 +424,6 @@ static void redis_rest(struct broker *base)
     redis_conn_rest(&b->main);
     redis_conn_rest(&b->bell);
     event_queue_rest(&b->events);
-    free_spares(b);
     if (b->held.len == 0)
         redis_held_release(&b->held);
 }
@@ -446,7 +438,6 @@ static void free_broker(struct redis_broker *b)
     event_queue_release(&b->events);
     buf_release(&b->declared);
     buf_release(&b->known_lists);
-    free_spares(b);
     for (size_t i = 0; b->queues && i < b->queues_len; i++) {
         free(b->queues[i].name);
         free(b->queues[i].tail);

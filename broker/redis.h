@@ -30,7 +30,6 @@
 /* Items and bytes of one request; the first that goes over is its last. */
 #define REDIS_BATCH_ITEMS   128
 #define REDIS_BATCH_BYTES   (256u << 10)
-#define REDIS_SPARES        4
 #define REDIS_TICK_MS       1000
 #define REDIS_LULL_MS       10000 /* between ticks while the bell is there */
 #define REDIS_IDS           500   /* keys of one command */
@@ -75,8 +74,6 @@ struct redis_broker {
     struct redis_held held;
     struct buf declared; /* names of queues declared on this connection, each ended by NUL */
     uint64_t last_number;
-    struct buf spares[REDIS_SPARES]; /* memory for the next batches that are pushed */
-    size_t spares_len;
     struct redis_tally tally;
     struct buf known_lists; /* keys that hold a list or nothing, each ended by NUL */
     bool transactions;      /* MULTI and EXEC are there and allowed */

@@ -16,6 +16,8 @@
 #define BACKOFF_MAX  2000
 #define OUTPUT_LIMIT (1u << 20) /* bytes that are to be written; more wait as requests */
 #define KEEP_MAX     (64u << 10)
+#define SPARES       4
+#define SPARE_MAX    (512u << 10) /* bytes of a spare request */
 #define READ_SIZE    (64u << 10)
 #define READS        16 /* a busy connection does not starve the other */
 
@@ -62,6 +64,42 @@ static void free_all(struct redis_requests *q)
         redis_request_free(r);
 }
 
+/* --- memory of requests --- */
+
+static size_t memory_of(const struct redis_request *r)
+{
+    return r->keys.cap + r->args.cap + r->items_cap * sizeof(*r->items);
+}
+
+static void put_away(struct redis_conn *c, struct redis_request *r)
+{
+    if (c->spares_len == SPARES || memory_of(r) > SPARE_MAX) {
+        redis_request_free(r);
+        return;
+    }
+    redis_request_clear(r);
+    push_tail(&c->spares, r);
+    c->spares_len++;
+}
+
+struct redis_request *redis_conn_request(struct redis_conn *c, const struct redis_op *op,
+                                         enum redis_script_id script)
+{
+    struct redis_request *r = pop_head(&c->spares);
+
+    if (!r)
+        return redis_request_new(op, script);
+    c->spares_len--;
+    redis_request_reuse(r, op, script);
+    return r;
+}
+
+static void free_spares(struct redis_conn *c)
+{
+    free_all(&c->spares);
+    c->spares_len = 0;
+}
+
 static void fail_all(struct redis_conn *c, struct redis_requests *q, const struct err *why)
 {
     struct redis_requests failing = *q;
@@ -72,7 +110,7 @@ static void fail_all(struct redis_conn *c, struct redis_requests *q, const struc
     while ((r = pop_head(&failing))) {
         if (r->op->failed)
             r->op->failed(c->owner, r, why);
-        redis_request_free(r);
+        put_away(c, r);
     }
 }
 
@@ -102,12 +140,14 @@ void redis_conn_release(struct redis_conn *c)
     free_all(&c->waiting);
     free_all(&c->aside);
     free_all(&c->sent);
+    free_spares(c);
     arena_release(&c->replies);
 }
 
 void redis_conn_rest(struct redis_conn *c)
 {
     arena_rest(&c->replies);
+    free_spares(c);
     if (c->ctx)
         redis_reply_rest(c->ctx);
     if (c->out.len == 0)
@@ -289,7 +329,7 @@ static void append(struct redis_conn *c, struct redis_request *r)
     write_out(c, r);
     redis_request_begin(r);
     if (c->subscriber && c->phase == REDIS_READY) {
-        redis_request_free(r); /* its reply is one of the pushed ones */
+        put_away(c, r); /* its reply is one of the pushed ones */
         return;
     }
     if (c->unanswered++ == 0)
@@ -309,7 +349,7 @@ static void send_one(struct redis_conn *c, struct redis_request *r)
     err_nomem(&e);
     if (r->op->failed)
         r->op->failed(c->owner, r, &e);
-    redis_request_free(r);
+    put_away(c, r);
 }
 
 void redis_conn_submit(struct redis_conn *c, struct redis_request *r)
@@ -463,7 +503,7 @@ static void settle(struct redis_conn *c, const redisReply *reply)
             c->hooks->again(c->owner, NULL);
         }
     }
-    redis_request_free(r);
+    put_away(c, r);
     if (c->phase == REDIS_GREETING && c->greetings && --c->greetings == 0 && !c->broken.code) {
         c->phase = REDIS_READY;
         c->failures = 0;

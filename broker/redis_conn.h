@@ -76,6 +76,10 @@ struct redis_request {
 
 struct redis_request *redis_request_new(const struct redis_op *op, enum redis_script_id script);
 void redis_request_free(struct redis_request *r);
+/* One that has ended, with its memory; what was its own before is freed. */
+void redis_request_clear(struct redis_request *r);
+void redis_request_reuse(struct redis_request *r, const struct redis_op *op,
+                         enum redis_script_id script);
 
 /* Appends one key or argument; the parts are joined. Failures show in buf.failed. */
 void redis_key(struct redis_request *r, struct slice key);
@@ -128,6 +132,8 @@ struct redis_conn {
     struct redis_requests waiting;
     struct redis_requests aside; /* told "not now" */
     struct redis_requests sent;
+    struct redis_requests spares; /* ended and cleared, for their memory */
+    unsigned spares_len;
     struct buf out;             /* what is to be written in front of anything else */
     struct redis_request *half; /* the last of sent, of which the socket took a part; or NULL */
     size_t half_at;             /* how many bytes */
@@ -149,6 +155,10 @@ void redis_conn_init(struct redis_conn *c, const struct redis_conn_hooks *hooks,
                      struct uuid_source *random);
 /* Frees everything; requests that are left get no call. */
 void redis_conn_release(struct redis_conn *c);
+
+/* As redis_request_new, from memory of one that has ended. */
+struct redis_request *redis_conn_request(struct redis_conn *c, const struct redis_op *op,
+                                         enum redis_script_id script);
 
 /* Taken. */
 void redis_conn_submit(struct redis_conn *c, struct redis_request *r);

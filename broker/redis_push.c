@@ -8,8 +8,6 @@
 #include <assert.h>
 #include <stdlib.h>
 
-#define SPARE_MIN 16384
-#define SPARE_MAX (2 * REDIS_BATCH_BYTES)
 #define AROUND    1024
 #define KNOWN_MAX 4096 /* bytes of names */
 
@@ -117,17 +115,6 @@ static int publish_one(struct redis_broker *b, const struct broker_message *m, s
     return fresh ? redis_submit(b, r, e) : 0;
 }
 
-/* --- memory of batches --- */
-
-/* Keeps the memory of a batch for the next one. */
-static void recycle(struct redis_broker *b, struct redis_request *r)
-{
-    if (r->args.cap < SPARE_MIN || r->args.cap > SPARE_MAX || b->spares_len == REDIS_SPARES)
-        return;
-    b->spares[b->spares_len++] = r->args;
-    r->args = (struct buf)BUF_INIT;
-}
-
 /* --- lists that are known to be lists, or empty --- */
 
 static bool is_known(const struct redis_broker *b, const char *list)
@@ -194,7 +181,6 @@ void redis_pushed(void *owner, struct redis_request *r, const redisReply *reply)
     learn(b, p->list);
     for (size_t i = 0; i < r->items_len; i++)
         event_queue_done(&b->events, BROKER_PUBLISHED, r->items[i].tag, 0);
-    recycle(b, r);
 }
 
 static const struct redis_op op_push = {
@@ -291,9 +277,6 @@ static int push_run(struct redis_broker *b, const struct broker_message *v, size
 
     if (!r)
         return -1;
-    if (b->spares_len && n > 1)
-        r->args = b->spares[--b->spares_len];
-    buf_clear(&r->args);
     reserve(&r->args, v, n);
     if (r->script == REDIS_RAW)
         return redis_transact(b, r, v, n, e);

@@ -14,16 +14,35 @@ struct redis_request *redis_request_new(const struct redis_op *op, enum redis_sc
     return r;
 }
 
+void redis_request_clear(struct redis_request *r)
+{
+    if (r->op->free_state)
+        r->op->free_state(r->state);
+    r->state = NULL;
+    buf_clear(&r->keys);
+    buf_clear(&r->args);
+}
+
 void redis_request_free(struct redis_request *r)
 {
     if (!r)
         return;
-    if (r->op->free_state)
-        r->op->free_state(r->state);
+    redis_request_clear(r);
     buf_release(&r->keys);
     buf_release(&r->args);
     free(r->items);
     free(r);
+}
+
+void redis_request_reuse(struct redis_request *r, const struct redis_op *op,
+                         enum redis_script_id script)
+{
+    *r = (struct redis_request){.op = op,
+                                .script = script,
+                                .keys = r->keys,
+                                .args = r->args,
+                                .items = r->items,
+                                .items_cap = r->items_cap};
 }
 
 void redis_request_begin(struct redis_request *r)

@@ -60,7 +60,7 @@ static void a_bounded_part_is_kept(void **state)
     for (int i = 0; i < 1000; i++)
         assert_non_null(arena_take(&a, 1000));
     arena_clear(&a);
-    assert_int_equal(a.spares, 4);
+    assert_int_equal(a.spares, 16);
     arena_rest(&a);
     assert_null(a.spare);
     assert_null(arena_take(&a, SIZE_MAX));

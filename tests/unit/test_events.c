@@ -105,7 +105,7 @@ static void a_burst_is_given_back(void **state)
     for (uint64_t i = 0; i < 1000; i++)
         assert_int_equal(event_queue_drain(&q, &event, 1), 1);
     assert_int_equal(event_queue_drain(&q, &event, 1), 0);
-    assert_int_equal(q.chunks_len, 4);
+    assert_int_equal(q.chunks_len, 16);
     event_queue_rest(&q);
     assert_null(q.chunks);
     assert_int_equal(q.chunks_len, 0);
