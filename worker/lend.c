@@ -380,14 +380,13 @@ int lend_running(const struct dispatcher *d)
 
 int lend_wanted(const struct dispatcher *d)
 {
-    int ready = 0, window;
+    int ready = 0;
 
     for (int i = 0; i < d->config->concurrency; i++)
         ready += d->seats[i].ready && !d->seats[i].retiring;
     if (!ready || d->stop != DISPATCH_RUN)
         return 0;
-    window = policy_window(ready, d->mean_us) - (int)d->jobs.len;
-    return window > 0 ? window : 0;
+    return policy_wanted(ready, d->mean_us, (int)d->jobs.len);
 }
 
 /* ---- time limits ---- */

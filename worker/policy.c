@@ -86,9 +86,17 @@ int policy_grain(const struct task_options *options)
 
 int policy_window(int runners, int64_t mean_us)
 {
-    int64_t each = mean_us > 0 ? 20000 / mean_us : 1;
+    int64_t each = mean_us > 0 ? POLICY_WINDOW_US / mean_us : 1;
 
     return runners * (1 + clamp(each, 1, 4 * POLICY_DEPTH_MAX));
+}
+
+int policy_wanted(int runners, int64_t mean_us, int held)
+{
+    bool enough = held > 4 * runners && held * mean_us > runners * POLICY_WINDOW_US / 2;
+    int room = policy_window(runners, mean_us) - held;
+
+    return room > 0 && !enough ? room : 0;
 }
 
 int64_t policy_mean_us(int64_t mean_us, int64_t run_us)

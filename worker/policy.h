@@ -81,7 +81,12 @@ int policy_grain(const struct task_options *options);
 
 /* How many jobs the dispatcher wants in all, lent and waiting: enough for 20 ms of work, at least
  * one waiting per runner. */
+#define POLICY_WINDOW_US INT64_C(20000)
 int policy_window(int runners, int64_t mean_us);
+
+/* How many more it asks for when it holds so many: none while that is 10 ms of work, so that jobs
+ * come in batches, and more than four per runner, so that one may be lent ahead to each. */
+int policy_wanted(int runners, int64_t mean_us, int held);
 
 /* The next moving average (1/8 of the new value). */
 int64_t policy_mean_us(int64_t mean_us, int64_t run_us);

@@ -141,6 +141,24 @@ static void the_window_holds_twenty_milliseconds_of_work(void **state)
     assert_true(policy_window(2, 1) <= 2 * (1 + 4 * POLICY_DEPTH_MAX));
 }
 
+static void more_jobs_are_wanted_when_half_of_the_work_is_gone(void **state)
+{
+    (void)state;
+    assert_int_equal(policy_wanted(2, 1000, 0), 42);
+    assert_int_equal(policy_wanted(2, 1000, 20), 22);
+    assert_int_equal(policy_wanted(2, 1000, 21), 0);
+    assert_int_equal(policy_wanted(2, 1000, 42), 0);
+    assert_int_equal(policy_wanted(2, 5000, 8), 2);
+    assert_int_equal(policy_wanted(2, 5000, 9), 0);
+    /* Long jobs: one waits per runner. */
+    assert_int_equal(policy_wanted(2, 60000000, 3), 1);
+    assert_int_equal(policy_wanted(2, 60000000, 4), 0);
+    assert_int_equal(policy_wanted(2, 0, 1), 3);
+    /* Short ones: there is room as long as the number allows. */
+    assert_int_equal(policy_wanted(2, 5, 500), policy_window(2, 5) - 500);
+    assert_int_equal(policy_wanted(2, 5, policy_window(2, 5) + 1), 0);
+}
+
 static void the_mean_follows_and_never_reaches_zero(void **state)
 {
     int64_t mean = policy_mean_us(0, 800);
@@ -246,6 +264,7 @@ int main(void)
         cmocka_unit_test(the_shortest_lately_is_known),
         cmocka_unit_test(an_end_is_held_only_for_another),
         cmocka_unit_test(the_window_holds_twenty_milliseconds_of_work),
+        cmocka_unit_test(more_jobs_are_wanted_when_half_of_the_work_is_gone),
         cmocka_unit_test(the_mean_follows_and_never_reaches_zero),
         cmocka_unit_test(a_held_key_is_asked_for_ever_less_often),
         cmocka_unit_test(a_rate_spaces_starts_and_sends_the_rest_to_slots),
