@@ -41,7 +41,8 @@ void redis_proceed(struct redis_broker *b, struct redis_request *r)
         return;
     }
     err_nomem(&e);
-    r->op->failed(b, r, &e);
+    if (r->op->failed)
+        r->op->failed(b, r, &e);
     redis_request_free(r);
 }
 
@@ -161,13 +162,6 @@ void redis_text_err(struct redis_broker *b, struct err *e, const redisReply *rep
 
 /* --- the working connection --- */
 
-static void greeted(void *owner, struct redis_request *r, const redisReply *reply)
-{
-    (void)owner;
-    (void)r;
-    (void)reply;
-}
-
 static void greet_failed(void *owner, struct redis_request *r, const struct err *why)
 {
     struct redis_conn *c = r->state;
@@ -178,9 +172,8 @@ static void greet_failed(void *owner, struct redis_request *r, const struct err 
         c->broken.code = ERR_OPERATOR;
 }
 
-static const struct redis_op op_must = {
-    .name = "greeting", .done = greeted, .failed = greet_failed, .once = true};
-static const struct redis_op op_may = {.name = "greeting", .done = greeted, .once = true};
+static const struct redis_op op_must = {.name = "greeting", .failed = greet_failed, .once = true};
+static const struct redis_op op_may = {.name = "greeting", .once = true};
 
 void redis_greet(struct redis_conn *c, bool must, const char *const *words)
 {

@@ -197,14 +197,7 @@ void redis_bell_track(struct redis_broker *b)
 
 /* --- listening --- */
 
-static void listening(void *owner, struct redis_request *r, const redisReply *reply)
-{
-    (void)owner;
-    (void)r;
-    (void)reply;
-}
-
-static const struct redis_op op_listen = {.name = "listen", .done = listening, .once = true};
+static const struct redis_op op_listen = {.name = "listen", .once = true};
 
 /* OPTIN: without it every key that a script reads would be remembered, and every result stored
  * would ring (measured: a third of the server's time). */

@@ -497,7 +497,8 @@ static void settle(struct redis_conn *c, const redisReply *reply)
         if (settle_error(c, r, reply))
             return;
     } else {
-        r->op->done(c->owner, r, reply);
+        if (r->op->done)
+            r->op->done(c->owner, r, reply);
         if (c->troubled && r->tries && !c->aside.head) {
             c->troubled = false;
             c->hooks->again(c->owner, NULL);
@@ -604,14 +605,7 @@ void redis_conn_step(struct redis_conn *c)
 
 /* --- scripts --- */
 
-static void loaded(void *owner, struct redis_request *r, const redisReply *reply)
-{
-    (void)owner;
-    (void)r;
-    (void)reply;
-}
-
-static const struct redis_op op_load = {.name = "SCRIPT LOAD", .done = loaded, .once = true};
+static const struct redis_op op_load = {.name = "SCRIPT LOAD", .once = true};
 
 static void load_script(struct redis_conn *c, enum redis_script_id script)
 {

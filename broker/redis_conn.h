@@ -35,8 +35,9 @@ struct redis_conn;
 /* What a request is for: constant rows. owner is what redis_conn_init was given. */
 struct redis_op {
     const char *name;
+    /* NULL: nothing */
     void (*done)(void *owner, struct redis_request *r, const redisReply *reply);
-    void (*failed)(void *owner, struct redis_request *r, const struct err *why); /* NULL: nothing */
+    void (*failed)(void *owner, struct redis_request *r, const struct err *why);
     void (*free_state)(void *state); /* NULL: state is not owned */
     /* Of several commands: the reply that tells how all of it ended. */
     const redisReply *(*judge)(const struct redis_request *r, const redisReply *last);

@@ -166,14 +166,7 @@ int redis_finish(struct broker *base, const struct broker_finish *v, size_t n, s
 
 /* --- note --- */
 
-static void noted(void *owner, struct redis_request *r, const redisReply *reply)
-{
-    (void)owner;
-    (void)r;
-    (void)reply;
-}
-
-static const struct redis_op op_note = {.name = "note", .done = noted};
+static const struct redis_op op_note = {.name = "note"};
 
 static void add_note(struct redis_broker *b, struct redis_request *r, const struct broker_note *v)
 {

@@ -5,14 +5,7 @@
 
 /* --- declaring --- */
 
-static void declared(void *owner, struct redis_request *r, const redisReply *reply)
-{
-    (void)owner;
-    (void)r;
-    (void)reply;
-}
-
-static const struct redis_op op_declare = {.name = "declare", .done = declared};
+static const struct redis_op op_declare = {.name = "declare"};
 
 static bool is_declared(const struct redis_broker *b, struct slice queue)
 {

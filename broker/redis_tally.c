@@ -8,15 +8,8 @@
 #define HOUR_MS    3600000
 #define KEPT_HOURS 24
 
-static void moved(void *owner, struct redis_request *r, const redisReply *reply)
-{
-    (void)owner;
-    (void)r;
-    (void)reply;
-}
-
 /* What is not moved now is moved by a worker. */
-static const struct redis_op op_move = {.name = "count", .done = moved, .once = true};
+static const struct redis_op op_move = {.name = "count", .once = true};
 
 /* token: its key is set if the count has reached what it would be after the push in doubt. */
 static struct redis_request *move_request(const struct redis_tally *t, const struct redis_op *op,

@@ -194,13 +194,6 @@ int redis_transact(struct redis_broker *b, struct redis_request *r, const struct
 
 /* --- may this client use transactions? --- */
 
-static void asked(void *owner, struct redis_request *r, const redisReply *reply)
-{
-    (void)owner;
-    (void)r;
-    (void)reply;
-}
-
 static void allowed(void *owner, struct redis_request *r, const redisReply *reply)
 {
     struct redis_broker *b = owner;
@@ -238,8 +231,7 @@ static void no_exec(void *owner, struct redis_request *r, const struct err *why)
     c->broken.code = ERR_RECONNECT;
 }
 
-static const struct redis_op op_multi = {
-    .name = "greeting", .done = asked, .failed = no_multi, .once = true};
+static const struct redis_op op_multi = {.name = "greeting", .failed = no_multi, .once = true};
 static const struct redis_op op_exec = {
     .name = "greeting", .done = allowed, .failed = no_exec, .once = true};
 
