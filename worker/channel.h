@@ -83,6 +83,10 @@ struct channel_followup {
 
 #define CHANNEL_FOLLOWUPS_MAX 10000
 
+/* Verdicts of short jobs share a write, which is made at the latest so long after the first of
+ * them. */
+#define CHANNEL_SHARE_US INT64_C(1000)
+
 struct channel_verdict {
     enum channel_outcome outcome;
     int64_t run_us;            /* wall time of the run, for the depth of lending */

@@ -15,9 +15,6 @@
 /* Between two times that memory is given back, at least. */
 #define REST_MS   200
 #define REST_JOBS 64
-/* How long the ends of jobs gather, and how much work a runner must have for that. */
-#define GATHER_MS 1
-#define GATHER_US 1300
 
 static void quit(struct dispatcher *d, int status)
 {
@@ -301,14 +298,27 @@ static void check_stop(struct dispatcher *d)
     quit(d, 0);
 }
 
+/* When more jobs are asked for, what is held back is told with it: one round trip for both. */
+static int ask(struct dispatcher *d)
+{
+    int wanted = lend_wanted(d);
+
+    if (wanted > 0 && d->wanted == 0)
+        d->tell_at_ms = 0;
+    d->wanted = wanted;
+    return wanted;
+}
+
 static void dispatcher_step(struct dispatcher *d)
 {
+    int wanted = ask(d);
+
     settle_submit(d);
     dedup_submit(d);
     outbox_submit(&d->outbox, d->broker, clock_mono_ms(d->clock));
     renew_leases(d);
     presence_step(d);
-    broker_credit(d->broker, lend_wanted(d));
+    broker_credit(d->broker, wanted);
     poll_broker(d);
     if (d->jobs.len > d->most_jobs)
         d->most_jobs = d->jobs.len;
@@ -397,10 +407,15 @@ static void show(const struct dispatcher *d, int *shown)
 
 /* Being woken by each verdict costs a tenth of a job of half a millisecond, and while ends are held
  * back anyway and every runner has enough to do, nobody gains from it. */
-static void gather(const struct dispatcher *d)
+static void gather(struct dispatcher *d)
 {
-    if (d->held && lend_keeps_busy(d, GATHER_US))
-        poll(NULL, 0, GATHER_MS);
+    int64_t ms;
+
+    if (!d->held)
+        return;
+    ms = sooner(policy_gather_ms(lend_busy_us(d)), next_ms(d) - clock_mono_ms(d->clock));
+    if (ms > 0)
+        poll(NULL, 0, (int)ms);
 }
 
 static void loop(struct dispatcher *d)

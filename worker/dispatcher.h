@@ -77,6 +77,7 @@ struct dispatcher {
     int64_t renew_at_ms;
     int64_t tell_at_ms; /* what is held is told then; monotonic */
     int held;           /* verdicts */
+    int wanted;         /* deliveries that the last round asked for */
     int64_t mean_us;    /* moving average over all tasks */
     int exit_status;    /* -1: go on */
 };
@@ -109,8 +110,8 @@ void lend_watch(struct dispatcher *d);
 int64_t lend_next_ms(const struct dispatcher *d);
 void lend_lost_runner(struct dispatcher *d, int slot, const struct channel_gone *gone);
 void lend_close_seats(struct dispatcher *d);
-/* Whether every runner that takes jobs surely has work for so long. */
-bool lend_keeps_busy(const struct dispatcher *d, int64_t us);
+/* How long every runner that takes jobs surely has work; at most POLICY_GATHER_US. */
+int64_t lend_busy_us(const struct dispatcher *d);
 int lend_running(const struct dispatcher *d);
 
 /* settle.c: from here on the job belongs to the settling list. `from`: the list it is on, or NULL.

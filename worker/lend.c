@@ -347,26 +347,31 @@ void lend_rest(struct dispatcher *d)
     }
 }
 
-/* Without the job that it is at: that may end now. */
+/* Without the job that it is at, which may end now; and of short ones, which a runner tells of
+ * together, without those that may have ended since. */
 static int64_t work_of(const struct seat *s, int64_t enough_us)
 {
     const struct job *job = TAILQ_FIRST(&s->lent);
     int64_t us = 0;
 
+    if (job && policy_is_short(job->options))
+        us -= CHANNEL_SHARE_US + job->options->low_us;
     while (us < enough_us && job && (job = TAILQ_NEXT(job, link)))
         us += job->options->low_us;
-    return us;
+    return us < enough_us ? us : enough_us;
 }
 
-bool lend_keeps_busy(const struct dispatcher *d, int64_t us)
+int64_t lend_busy_us(const struct dispatcher *d)
 {
-    for (int i = 0; i < d->config->concurrency; i++) {
+    int64_t us = POLICY_GATHER_US;
+
+    for (int i = 0; i < d->config->concurrency && us > 0; i++) {
         const struct seat *s = &d->seats[i];
 
-        if (s->ready && !s->retiring && work_of(s, us) < us)
-            return false;
+        if (s->ready && !s->retiring)
+            us = work_of(s, us);
     }
-    return true;
+    return us;
 }
 
 int lend_running(const struct dispatcher *d)
@@ -386,7 +391,7 @@ int lend_wanted(const struct dispatcher *d)
         ready += d->seats[i].ready && !d->seats[i].retiring;
     if (!ready || d->stop != DISPATCH_RUN)
         return 0;
-    return policy_wanted(ready, d->mean_us, (int)d->jobs.len);
+    return policy_wanted(ready, d->mean_us, (int)d->jobs.len - d->held);
 }
 
 /* ---- time limits ---- */

@@ -35,11 +35,20 @@ bool policy_bury_lost(int64_t lost, int lost_max)
     return lost >= lost_max;
 }
 
-int64_t policy_hold_ms(int runners, int64_t mean_us)
+int64_t policy_hold_ms(int runners, int64_t mean_us, size_t bytes)
 {
     bool another = runners * POLICY_HOLD_MS * INT64_C(1000) >= mean_us;
 
-    return another && mean_us >= POLICY_HOLD_FROM_US ? POLICY_HOLD_MS : 0;
+    if (!another || mean_us < POLICY_HOLD_FROM_US || bytes > POLICY_HOLD_BYTES)
+        return 0;
+    return POLICY_HOLD_MS;
+}
+
+int64_t policy_gather_ms(int64_t busy_us)
+{
+    int64_t margin_us = 300; /* until the next job is lent */
+
+    return busy_us > margin_us ? (busy_us - margin_us) / 1000 : 0;
 }
 
 int64_t policy_wait_ms(int64_t waits)
@@ -70,11 +79,11 @@ static int clamp(int64_t value, int64_t low, int64_t high)
 
 int policy_depth(const struct task_options *options)
 {
-    if (policy_is_short(options))
-        return clamp(4000 / options->mean_us, 2, POLICY_DEPTH_MAX);
-    if (options->mean_us <= 0 || options->mean_us >= POLICY_AHEAD_US)
+    bool steady = options->mean_us < POLICY_AHEAD_US && options->peak_us < POLICY_STEADY_US;
+
+    if (options->mean_us <= 0 || !(steady || policy_is_short(options)))
         return 1;
-    return options->peak_us < POLICY_STEADY_US ? 2 : 1;
+    return clamp(POLICY_LENT_US / options->mean_us, 2, POLICY_DEPTH_MAX);
 }
 
 int policy_grain(const struct task_options *options)

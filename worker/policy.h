@@ -10,6 +10,7 @@
 #include "broker/message.h"
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct dedup_rule;
@@ -49,11 +50,18 @@ int64_t policy_rate_ms(struct task_options *options, int64_t wall_ms);
 bool policy_bury_lost(int64_t lost, int lost_max);
 
 /* How long the end of a job may be kept back so that it is told together with others, while more
- * jobs wait for these runners: a quarter of what policy_window lets a job wait. 0 unless
- * another is to end in that time, and for tasks so short that several end at once anyway. */
-#define POLICY_HOLD_MS      5
+ * jobs wait for these runners; ends are told with the question for more jobs, which mostly comes
+ * earlier. 0 unless another is to end in that time, for tasks so short that several end at once
+ * anyway, and for a long verdict, whose runner may wait until all of it is read. */
+#define POLICY_HOLD_MS      30
 #define POLICY_HOLD_FROM_US 20
-int64_t policy_hold_ms(int runners, int64_t mean_us);
+#define POLICY_HOLD_BYTES   65536
+int64_t policy_hold_ms(int runners, int64_t mean_us, size_t bytes);
+
+/* How long a dispatcher that keeps ends back may sleep without looking at its runners, all of which
+ * surely have work for so long (of which more than POLICY_GATHER_US does not count). */
+#define POLICY_GATHER_US 5000
+int64_t policy_gather_ms(int64_t busy_us);
 
 /* How long a job waits before it asks again for a dedup key that another holds. */
 int64_t policy_wait_ms(int64_t waits);
@@ -66,9 +74,10 @@ double policy_limit_s(double message_s, double row_s, double worker_s);
 #define POLICY_SHORT_US 1000
 bool policy_is_short(const struct task_options *options);
 
-/* How many jobs of this task a runner may hold. Short ones: about four milliseconds of work, up to
- * POLICY_DEPTH_MAX. Of a task that takes some milliseconds, and lately never much longer, one may
- * be lent ahead, so that its runner need not wait for the next. Others: 1. */
+/* How many jobs of this task a runner may hold. Short ones: about POLICY_LENT_US of work, up to
+ * POLICY_DEPTH_MAX. The same of a task that takes some milliseconds, and lately never much longer:
+ * at least one is lent ahead, so that its runner need not wait for the next. Others: 1. */
+#define POLICY_LENT_US   8000
 #define POLICY_DEPTH_MAX 64
 #define POLICY_GRAIN_US  100
 #define POLICY_AHEAD_US  10000
@@ -79,12 +88,12 @@ int policy_depth(const struct task_options *options);
  * ones up to POLICY_GRAIN_US of work, which is what waking costs a few times over. Others: 1. */
 int policy_grain(const struct task_options *options);
 
-/* How many jobs the dispatcher wants in all, lent and waiting: enough for 20 ms of work, at least
+/* How many jobs the dispatcher wants in all, lent and waiting: enough for 40 ms of work, at least
  * one waiting per runner. */
-#define POLICY_WINDOW_US INT64_C(20000)
+#define POLICY_WINDOW_US INT64_C(40000)
 int policy_window(int runners, int64_t mean_us);
 
-/* How many more it asks for when it holds so many: none while that is 10 ms of work, so that jobs
+/* How many more it asks for when it holds so many: none while that is 20 ms of work, so that jobs
  * come in batches, and more than four per runner, so that one may be lent ahead to each. */
 int policy_wanted(int runners, int64_t mean_us, int held);
 

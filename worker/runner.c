@@ -13,8 +13,7 @@
 #include <unistd.h>
 
 #define EXIT_NO_MODULE 70
-#define SHORT_US       1000    /* R8: jobs that take no longer may share a write */
-#define BATCH_NS       1000000 /* ... at the latest this long after the first of them */
+#define SHORT_US       1000 /* R8: jobs that take no longer may share a write (CHANNEL_SHARE_US) */
 #define IDLE_BUFFER    ((size_t)1 << 20)
 #define REST_BUFFER    4096
 
@@ -202,7 +201,7 @@ static bool put_verdict(struct runner *r, const struct job *j, struct err *e)
     }
     r->verdict.out.max_rss_kib = r->max_rss_kib;
     channel_put_verdict(&r->jobs, j->number, &r->verdict.out);
-    return now_ns - r->batch_since_ns < BATCH_NS || flush(r, e);
+    return now_ns - r->batch_since_ns < CHANNEL_SHARE_US * 1000 || flush(r, e);
 }
 
 /* The dispatcher parses before it lends, so this is a message that only the body spoils, or a bug.

@@ -19,7 +19,7 @@
 #define RETRY_MIN_MS 50
 #define RETRY_MAX_MS 2000
 #define BATCH_MAX    256
-#define HELD_MAX     32 /* are enough to be told at once */
+#define HELD_MAX     64 /* are enough to be told at once */
 
 /* ---- what to tell ---- */
 
@@ -60,7 +60,8 @@ static void settle(struct dispatcher *d, struct job *job, struct job_list *from,
  * costs the broker and this process more than a short job. */
 static void hold(struct dispatcher *d, struct job *job)
 {
-    int64_t ms = policy_hold_ms(d->config->concurrency, d->mean_us);
+    int64_t ms =
+        policy_hold_ms(d->config->concurrency, d->mean_us, buf_slice(&job->settle.text).len);
 
     if (ms == 0)
         return;

@@ -55,7 +55,7 @@ static void only_known_short_tasks_share_a_runner(void **state)
     assert_int_equal(policy_depth(&options), 1);
     options.mean_us = 999;
     assert_true(policy_is_short(&options));
-    assert_int_equal(policy_depth(&options), 4);
+    assert_int_equal(policy_depth(&options), POLICY_LENT_US / 999);
     options.mean_us = POLICY_AHEAD_US;
     assert_false(policy_is_short(&options));
     assert_int_equal(policy_depth(&options), 1);
@@ -79,7 +79,7 @@ static void a_runner_is_not_woken_for_a_few_short_jobs(void **state)
     assert_int_equal(policy_grain(&options), 1);
 }
 
-static void a_steady_task_of_some_milliseconds_is_lent_one_ahead(void **state)
+static void a_steady_task_of_some_milliseconds_is_lent_ahead(void **state)
 {
     struct task_options options = {.mean_us = 0};
     int after = 0;
@@ -88,6 +88,9 @@ static void a_steady_task_of_some_milliseconds_is_lent_one_ahead(void **state)
     policy_ran(&options, 5000);
     assert_int_equal(options.mean_us, 5000);
     assert_int_equal(policy_depth(&options), 2);
+    options.mean_us = 2000;
+    assert_int_equal(policy_depth(&options), 4);
+    options.mean_us = 5000;
     /* One that took long: the others do not wait behind the next of its kind, for a while. */
     policy_ran(&options, POLICY_STEADY_US + 1);
     for (; policy_depth(&options) == 1 && after < 1000; after++)
@@ -123,32 +126,49 @@ static void the_shortest_lately_is_known(void **state)
 static void an_end_is_held_only_for_another(void **state)
 {
     (void)state;
-    assert_int_equal(policy_hold_ms(2, 0), 0);
-    assert_int_equal(policy_hold_ms(2, POLICY_HOLD_FROM_US - 1), 0);
-    assert_int_equal(policy_hold_ms(2, POLICY_HOLD_FROM_US), POLICY_HOLD_MS);
-    assert_int_equal(policy_hold_ms(2, 2 * POLICY_HOLD_MS * 1000), POLICY_HOLD_MS);
-    assert_int_equal(policy_hold_ms(2, 2 * POLICY_HOLD_MS * 1000 + 1), 0);
-    assert_int_equal(policy_hold_ms(64, 100000), POLICY_HOLD_MS);
-    assert_int_equal(policy_hold_ms(64, 60000000), 0);
+    assert_int_equal(policy_hold_ms(2, 0, 0), 0);
+    assert_int_equal(policy_hold_ms(2, POLICY_HOLD_FROM_US - 1, 0), 0);
+    assert_int_equal(policy_hold_ms(2, POLICY_HOLD_FROM_US, 0), POLICY_HOLD_MS);
+    assert_int_equal(policy_hold_ms(2, 2 * POLICY_HOLD_MS * 1000, 0), POLICY_HOLD_MS);
+    assert_int_equal(policy_hold_ms(2, 2 * POLICY_HOLD_MS * 1000 + 1, 0), 0);
+    assert_int_equal(policy_hold_ms(64, 100000, 0), POLICY_HOLD_MS);
+    assert_int_equal(policy_hold_ms(64, 60000000, 0), 0);
 }
 
-static void the_window_holds_twenty_milliseconds_of_work(void **state)
+/* Its runner stands still until the dispatcher has read all of it. */
+static void a_long_end_is_not_held(void **state)
+{
+    (void)state;
+    assert_int_equal(policy_hold_ms(2, 1000, POLICY_HOLD_BYTES), POLICY_HOLD_MS);
+    assert_int_equal(policy_hold_ms(2, 1000, POLICY_HOLD_BYTES + 1), 0);
+}
+
+static void ends_gather_while_all_runners_have_work(void **state)
+{
+    (void)state;
+    assert_int_equal(policy_gather_ms(0), 0);
+    assert_int_equal(policy_gather_ms(1000), 0);
+    assert_int_equal(policy_gather_ms(1300), 1);
+    assert_int_equal(policy_gather_ms(POLICY_GATHER_US), 4);
+}
+
+static void the_window_holds_forty_milliseconds_of_work(void **state)
 {
     (void)state;
     assert_int_equal(policy_window(2, 0), 4);
     assert_int_equal(policy_window(2, 60000000), 4);
-    assert_int_equal(policy_window(2, 5000), 10);
+    assert_int_equal(policy_window(2, 5000), 18);
     assert_true(policy_window(2, 1) <= 2 * (1 + 4 * POLICY_DEPTH_MAX));
 }
 
 static void more_jobs_are_wanted_when_half_of_the_work_is_gone(void **state)
 {
     (void)state;
-    assert_int_equal(policy_wanted(2, 1000, 0), 42);
-    assert_int_equal(policy_wanted(2, 1000, 20), 22);
-    assert_int_equal(policy_wanted(2, 1000, 21), 0);
-    assert_int_equal(policy_wanted(2, 1000, 42), 0);
-    assert_int_equal(policy_wanted(2, 5000, 8), 2);
+    assert_int_equal(policy_wanted(2, 1000, 0), 82);
+    assert_int_equal(policy_wanted(2, 1000, 40), 42);
+    assert_int_equal(policy_wanted(2, 1000, 41), 0);
+    assert_int_equal(policy_wanted(2, 1000, 82), 0);
+    assert_int_equal(policy_wanted(2, 5000, 8), 10);
     assert_int_equal(policy_wanted(2, 5000, 9), 0);
     /* Long jobs: one waits per runner. */
     assert_int_equal(policy_wanted(2, 60000000, 3), 1);
@@ -220,7 +240,7 @@ static void a_seat_takes_short_jobs_together_and_others_alone(void **state)
     TAILQ_INIT(&s.lent);
     assert_int_equal(seat_room(&s, &next, 1000), 1);
     put(&s, &first, &quick);
-    assert_int_equal(seat_room(&s, &next, 1000), 39);
+    assert_int_equal(seat_room(&s, &next, 1000), POLICY_DEPTH_MAX - 1);
     assert_int_equal(seat_room(&s, &next, 1100), 0); /* silent for 100 ms */
     next.solo = true;
     assert_int_equal(seat_room(&s, &next, 1000), 0);
@@ -249,7 +269,7 @@ static void behind_a_long_job_nothing_is_lent(void **state)
     /* What it held before says nothing of what it holds now. */
     s.lent_len = 0;
     put(&s, &first, &quick);
-    assert_int_equal(seat_room(&s, &next, 1000), 39);
+    assert_int_equal(seat_room(&s, &next, 1000), POLICY_DEPTH_MAX - 1);
 }
 
 int main(void)
@@ -260,10 +280,12 @@ int main(void)
         cmocka_unit_test(the_nearest_limit_counts),
         cmocka_unit_test(only_known_short_tasks_share_a_runner),
         cmocka_unit_test(a_runner_is_not_woken_for_a_few_short_jobs),
-        cmocka_unit_test(a_steady_task_of_some_milliseconds_is_lent_one_ahead),
+        cmocka_unit_test(a_steady_task_of_some_milliseconds_is_lent_ahead),
         cmocka_unit_test(the_shortest_lately_is_known),
         cmocka_unit_test(an_end_is_held_only_for_another),
-        cmocka_unit_test(the_window_holds_twenty_milliseconds_of_work),
+        cmocka_unit_test(a_long_end_is_not_held),
+        cmocka_unit_test(ends_gather_while_all_runners_have_work),
+        cmocka_unit_test(the_window_holds_forty_milliseconds_of_work),
         cmocka_unit_test(more_jobs_are_wanted_when_half_of_the_work_is_gone),
         cmocka_unit_test(the_mean_follows_and_never_reaches_zero),
         cmocka_unit_test(a_held_key_is_asked_for_ever_less_often),
