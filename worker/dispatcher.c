@@ -413,7 +413,8 @@ static void gather(struct dispatcher *d)
 
     if (!d->held)
         return;
-    ms = sooner(policy_gather_ms(lend_busy_us(d)), next_ms(d) - clock_mono_ms(d->clock));
+    ms = policy_gather_ms(d->config->concurrency, lend_busy_us(d));
+    ms = sooner(ms, next_ms(d) - clock_mono_ms(d->clock));
     if (ms > 0)
         poll(NULL, 0, (int)ms);
 }

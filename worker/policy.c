@@ -44,9 +44,9 @@ int64_t policy_hold_ms(int runners, int64_t mean_us, size_t bytes)
     return POLICY_HOLD_MS;
 }
 
-int64_t policy_gather_ms(int64_t busy_us)
+int64_t policy_gather_ms(int runners, int64_t busy_us)
 {
-    int64_t margin_us = 300; /* until the next job is lent */
+    int64_t margin_us = 250 + INT64_C(25) * runners; /* until the last of them is lent its next */
 
     return busy_us > margin_us ? (busy_us - margin_us) / 1000 : 0;
 }

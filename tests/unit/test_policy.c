@@ -146,10 +146,12 @@ static void a_long_end_is_not_held(void **state)
 static void ends_gather_while_all_runners_have_work(void **state)
 {
     (void)state;
-    assert_int_equal(policy_gather_ms(0), 0);
-    assert_int_equal(policy_gather_ms(1000), 0);
-    assert_int_equal(policy_gather_ms(1300), 1);
-    assert_int_equal(policy_gather_ms(POLICY_GATHER_US), 4);
+    assert_int_equal(policy_gather_ms(2, 0), 0);
+    assert_int_equal(policy_gather_ms(2, 1000), 0);
+    assert_int_equal(policy_gather_ms(2, 1300), 1);
+    assert_int_equal(policy_gather_ms(2, POLICY_GATHER_US), 4);
+    assert_int_equal(policy_gather_ms(64, POLICY_GATHER_US), 3);
+    assert_int_equal(policy_gather_ms(1000, POLICY_GATHER_US), 0);
 }
 
 static void the_window_holds_forty_milliseconds_of_work(void **state)
