@@ -1,6 +1,8 @@
 #define ERR_NO_MACROS /* here the functions themselves are defined */
 #include "base/err.h"
 
+#include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -33,10 +35,17 @@ int err_set(struct err *e, enum err_code code, const char *fmt, ...)
     return -1;
 }
 
-int err_sys(struct err *e, enum err_code code, int errnum, const char *fmt, ...)
+static void add_reason(struct err *e, int errnum, const char *hint)
 {
     char reason[128];
-    size_t len;
+    size_t len = strlen(e->text);
+
+    snprintf(e->text + len, sizeof(e->text) - len, ": %s%s",
+             strerror_r(errnum, reason, sizeof(reason)), hint);
+}
+
+int err_sys(struct err *e, enum err_code code, int errnum, const char *fmt, ...)
+{
     va_list ap;
 
     if (!e)
@@ -44,9 +53,21 @@ int err_sys(struct err *e, enum err_code code, int errnum, const char *fmt, ...)
     va_start(ap, fmt);
     fill(e, code, fmt, ap);
     va_end(ap);
-    len = strlen(e->text);
-    snprintf(e->text + len, sizeof(e->text) - len, ": %s",
-             strerror_r(errnum, reason, sizeof(reason)));
+    add_reason(e, errnum, "");
+    return -1;
+}
+
+int err_connect(struct err *e, int errnum, const char *fmt, ...)
+{
+    bool nobody = errnum == ECONNREFUSED || errnum == ENOENT;
+    va_list ap;
+
+    if (!e)
+        return -1;
+    va_start(ap, fmt);
+    fill(e, ERR_RECONNECT, fmt, ap);
+    va_end(ap);
+    add_reason(e, errnum, nobody ? "; is the server running there?" : "");
     return -1;
 }
 

@@ -50,6 +50,11 @@ int err_set(struct err *e, enum err_code code, const char *fmt, ...)
 int err_sys(struct err *e, enum err_code code, int errnum, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
 
+/* The same for a connection that was not made (ERR_RECONNECT): where nobody listens it says what to
+ * look at. */
+int err_connect(struct err *e, int errnum, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+
 /* Puts "context: " in front of the text that is there and returns -1. */
 int err_wrap(struct err *e, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
@@ -62,10 +67,11 @@ static inline int err_is_minus_one(int result)
     return -1;
 }
 #ifndef ERR_NO_MACROS
-#define err_set(...)  err_is_minus_one((err_set)(__VA_ARGS__))
-#define err_sys(...)  err_is_minus_one((err_sys)(__VA_ARGS__))
-#define err_wrap(...) err_is_minus_one((err_wrap)(__VA_ARGS__))
-#define err_nomem(e)  err_is_minus_one((err_nomem)(e))
+#define err_set(...)     err_is_minus_one((err_set)(__VA_ARGS__))
+#define err_sys(...)     err_is_minus_one((err_sys)(__VA_ARGS__))
+#define err_connect(...) err_is_minus_one((err_connect)(__VA_ARGS__))
+#define err_wrap(...)    err_is_minus_one((err_wrap)(__VA_ARGS__))
+#define err_nomem(e)     err_is_minus_one((err_nomem)(e))
 #endif
 
 /* Short word for a code ("again", "usage"), for logs. */

@@ -140,7 +140,7 @@ static int connect_host(const struct amqp_host *host, const char *shown, int64_t
     }
     freeaddrinfo(list);
     if (fd < 0)
-        err_sys(e, ERR_RECONNECT, error, "%s: no connection", shown);
+        err_connect(e, error, "RabbitMQ at %s", shown);
     return fd;
 }
 

@@ -178,6 +178,14 @@ static void drop_sys(struct redis_conn *c, int errnum)
     redis_conn_drop(c, &e);
 }
 
+static void drop_unconnected(struct redis_conn *c, int errnum)
+{
+    struct err e;
+
+    err_connect(&e, errnum, "redis at %s", c->address->shown);
+    redis_conn_drop(c, &e);
+}
+
 static void drop_text(struct redis_conn *c, const char *text)
 {
     struct err e;
@@ -194,6 +202,10 @@ static void start_connect(struct redis_conn *c)
         return;
     c->ctx =
         to->port ? redisConnectNonBlock(to->host, to->port) : redisConnectUnixNonBlock(to->host);
+    if (c->ctx && c->ctx->err == REDIS_ERR_IO) {
+        drop_unconnected(c, errno);
+        return;
+    }
     if (!c->ctx || c->ctx->err) {
         drop_text(c, c->ctx ? c->ctx->errstr : "out of memory");
         return;
@@ -217,7 +229,7 @@ static void finish_connect(struct redis_conn *c)
         return;
     }
     if (getsockopt(c->ctx->fd, SOL_SOCKET, SO_ERROR, &errnum, &len) != 0 || errnum) {
-        drop_sys(c, errnum ? errnum : errno);
+        drop_unconnected(c, errnum ? errnum : errno);
         return;
     }
     if (c->address->port)

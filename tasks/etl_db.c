@@ -248,6 +248,9 @@ static int open_handle(struct etl_db *db, enum etl_db_mode mode, struct etl_err 
                 (mode == ETL_DB_CREATE ? SQLITE_OPEN_CREATE : 0);
     struct stat st;
 
+    if (mode == ETL_DB_READ && stat(db->path, &st) != 0 && errno == ENOENT)
+        return etl_err_set(err, ETL_ERR_NOTFOUND,
+                           "%s: no such database; `celeriac etl load` makes it", db->path);
     if (sqlite3_open_v2(db->path, &db->handle, flags, NULL) != SQLITE_OK) {
         if (db->handle == NULL)
             return etl_err_set(err, ETL_ERR_MEMORY, "out of memory");

@@ -16,7 +16,7 @@
 enum etl_err_kind {
     ETL_ERR_NONE,
     ETL_ERR_ARGUMENT, /* the caller asked for something that cannot be */
-    ETL_ERR_NOTFOUND, /* the log is not there */
+    ETL_ERR_NOTFOUND, /* the log or the database is not there */
     ETL_ERR_INPUT,    /* the log cannot be read */
     ETL_ERR_CHANGED,  /* the log is not the one that was cut into chunks */
     ETL_ERR_BUSY,     /* somebody else holds the database: again, soon */

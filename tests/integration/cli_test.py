@@ -127,6 +127,8 @@ class Usage(Case):
         self.refused(2, r'did you mean "sqlite"\?', "-b", "sqlit:x", "status", broker=False)
         self.refused(2, r"redis://host:port/0.*port is not a number", "-b", "redis://host:port/0", "status", broker=False)
         self.refused(5, r"/nonexistent/dir", "-b", "sqlite:/nonexistent/dir/q.db", "status", broker=False)
+        for url in ("redis://127.0.0.1:1", f"redis+socket://{self.directory}/nobody.sock", "amqp://127.0.0.1:1"):
+            self.refused(3, r"; is the server running there\?", "-b", url, "status", broker=False)
 
     def test_secrets_stay_secret(self):
         done = run("-b", "redis://user:s3cret@127.0.0.1:1/0", "--timeout", "1", "status")

@@ -267,7 +267,7 @@ class Refusals(Case):
         self.refused(base + (self.folder,), 5, self.folder)
         sqlite3.connect(self.path("mine.db")).execute("CREATE TABLE mine (x)")
         self.refused(base + (self.path("mine.db"),), 5, "mine.db", "some other program")
-        self.refused(("etl", "verify", "--db", self.path("none.db"), log), 5, "none.db", "No such file")
+        self.refused(("etl", "verify", "--db", self.path("none.db"), log), 4, "none.db", "no such database")
         self.assertFalse(os.path.exists(self.path("none.db")))
 
     def test_a_corrupt_database(self):

@@ -59,7 +59,7 @@ static void no_database_no_summary(void **state)
     struct etl_err err;
 
     assert_int_equal(etl_summary_read(&summary, f->db, &err), -1);
-    assert_non_null(strstr(err.text, "No such file"));
+    assert_non_null(strstr(err.text, "no such database"));
 }
 
 static struct etl_verdict verify(const struct etl_fixture *f)
