@@ -1,10 +1,14 @@
 /* The built-in tasks, run by the real runner: what goes in, what comes out. */
 #include "tests/support/check.h"
 
+#include "base/clock.h"
 #include "tests/support/runner_peer.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
+
+#define SERIAL_US 60000
 
 struct task_case {
     const char *task;
@@ -61,6 +65,7 @@ static const struct task_case cases[] = {
     {"work.burn", "[50, 50, \"/dev/null\", true]", "50"},
     {"work.burn", "[50, 20]", "ValueError: serial_us needs the path of a lock file"},
     {"work.burn", "[50, 20, \"/nowhere/lock\"]", "OSError: No such file or directory"},
+    {"work.burn", "[50, 20, \"/proc/self/comm\"]", "OSError: File exists"},
     {"work.burn", "[5, 20, \"/dev/null\"]",
      "ValueError: us and serial_us are whole numbers up to 60000000, serial_us at most us"},
     {"work.burn", "[\"5\"]",
@@ -118,9 +123,39 @@ static void built_in_tasks_answer(void **state)
     assert_int_equal(peer_stop(&p), 0);
 }
 
+static void serial_parts_hold_each_other_up(void **state)
+{
+    char lock[] = "/tmp/celeriac-serial-XXXXXX";
+    int fd = mkstemp(lock);
+    json_t *args = json_pack("[iisb]", SERIAL_US, SERIAL_US, lock, 1);
+    struct runner_peer peers[2];
+    int64_t since_ns = clock_nano(), total_ns = 0;
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        struct message_spec spec;
+
+        peer_start(&peers[i], NULL);
+        peer_take(&peers[i], CHANNEL_ROWS);
+        spec = peer_spec(&peers[i], "work.burn", args, NULL);
+        peer_run(&peers[i], &spec, true);
+    }
+    for (int i = 0; i < 2; i++) {
+        peer_verdict(&peers[i], peers[i].last_job);
+        assert_int_equal(peer_stop(&peers[i]), 0);
+    }
+    assert_true(clock_nano() - since_ns >= 2 * SERIAL_US * INT64_C(1000));
+    assert_int_equal(read(fd, &total_ns, sizeof(total_ns)), sizeof(total_ns));
+    assert_int_equal(total_ns, 2 * SERIAL_US * INT64_C(1000));
+    json_decref(args);
+    close(fd);
+    unlink(lock);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(built_in_tasks_answer)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(built_in_tasks_answer),
+                                       cmocka_unit_test(serial_parts_hold_each_other_up)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
