@@ -184,17 +184,10 @@ static int take_parameters(struct amqp_address *a, const struct uri *uri, struct
         "cacertfile", "certfile",           "keyfile",          "verify",
         NULL,
     };
-    struct slice unknown = uri_unknown_param(uri, names);
-    char name[64];
     int timeout_s = TIMEOUT_S, limit_s = LIMIT_S;
 
-    if (unknown.ptr) {
-        snprintf(name, sizeof(name), "%.*s", SLICE_ARG(unknown));
-        return wrong(uri, name,
-                     "is not known; known are heartbeat, connection_timeout, consumer_timeout, "
-                     "password_file, cacertfile, certfile, keyfile and verify",
-                     e);
-    }
+    if (uri_check_params(uri, names, e) < 0)
+        return -1;
     a->heartbeat_s = HEARTBEAT_S;
     if (take_seconds(uri, "heartbeat", 0, HEARTBEAT_MAX, &a->heartbeat_s, e) < 0 ||
         take_seconds(uri, "connection_timeout", 1, TIMEOUT_MAX, &timeout_s, e) < 0 ||

@@ -1,4 +1,3 @@
-#include "base/suggest.h"
 #include "broker/backend.h"
 
 #include <jansson.h>
@@ -43,22 +42,6 @@ const char *broker_schemes(void)
     return "memory, sqlite, redis, redis+socket, amqp, amqps";
 }
 
-static int unknown_scheme(const struct uri *uri, struct err *e)
-{
-    const char *names[SCHEMES];
-    const char *near;
-
-    for (size_t i = 0; i < SCHEMES; i++)
-        names[i] = schemes[i].name;
-    near = suggest_word(uri->scheme, names, SCHEMES);
-    if (near)
-        return err_set(e, ERR_USAGE,
-                       "unknown broker scheme '%s' in '%s': did you mean '%s'? (known: %s)",
-                       uri->scheme, uri->masked, near, broker_schemes());
-    return err_set(e, ERR_USAGE, "unknown broker scheme '%s' in '%s': use one of %s", uri->scheme,
-                   uri->masked, broker_schemes());
-}
-
 static const struct scheme *find_scheme(const struct uri *uri, struct err *e)
 {
     for (size_t i = 0; i < SCHEMES; i++) {
@@ -69,7 +52,7 @@ static const struct scheme *find_scheme(const struct uri *uri, struct err *e)
         err_set(e, ERR_USAGE, "cannot open '%s': %s", uri->masked, schemes[i].refusal);
         return NULL;
     }
-    unknown_scheme(uri, e);
+    err_set(e, ERR_USAGE, "cannot open '%s': no broker has this scheme", uri->masked);
     return NULL;
 }
 

@@ -474,18 +474,31 @@ static int parse_db(const char *text, char db[12], const char *shown, struct err
     return 0;
 }
 
+static bool is_socket(const struct uri *uri)
+{
+    return strcmp(uri->scheme, "redis+socket") == 0;
+}
+
 static int read_db(const struct uri *uri, char db[12], struct err *e)
 {
     char *virtual_host;
     int rc;
 
-    if (strcmp(uri->scheme, "redis+socket") != 0)
+    if (!is_socket(uri))
         return parse_db(uri->path, db, uri->masked, e);
     if (uri_param(uri, "virtual_host", &virtual_host, e) < 0)
         return -1;
     rc = parse_db(virtual_host ? virtual_host : "0", db, uri->masked, e);
     free(virtual_host);
     return rc;
+}
+
+static int check_params(const struct uri *uri, struct err *e)
+{
+    static const char *const of_host[] = {"visibility_timeout", NULL};
+    static const char *const of_socket[] = {"visibility_timeout", "virtual_host", NULL};
+
+    return uri_check_params(uri, is_socket(uri) ? of_socket : of_host, e);
 }
 
 static int read_visibility(struct redis_broker *b, struct err *e)
@@ -530,7 +543,7 @@ static int read_address(struct redis_broker *b, struct err *e)
 
     a->user = b->uri.user && *b->uri.user ? b->uri.user : NULL;
     a->password = b->uri.password && *b->uri.password ? b->uri.password : NULL;
-    if (strcmp(b->uri.scheme, "redis+socket") == 0) {
+    if (is_socket(&b->uri)) {
         a->host = b->uri.path;
         snprintf(a->shown, sizeof(a->shown), "%s", a->host);
         if (!*a->host)
@@ -577,8 +590,9 @@ static int make_field(struct redis_broker *b, struct err *e)
 
 static int setup(struct redis_broker *b, const struct broker_config *config, struct err *e)
 {
-    if (uri_parse(&b->uri, config->url, e) != 0 || read_address(b, e) != 0 ||
-        read_visibility(b, e) != 0 || read_result_db(b, config->result_url, e) != 0)
+    if (uri_parse(&b->uri, config->url, e) != 0 || check_params(&b->uri, e) != 0 ||
+        read_address(b, e) != 0 || read_visibility(b, e) != 0 ||
+        read_result_db(b, config->result_url, e) != 0)
         return -1;
     b->clock = config->clock;
     b->log = config->log;
@@ -655,7 +669,7 @@ bool redis_same_place(const struct uri *jobs, const struct uri *results)
     if (strcmp(jobs->scheme, results->scheme) != 0 || !same_text(jobs->user, results->user) ||
         !same_text(jobs->password, results->password))
         return false;
-    if (strcmp(jobs->scheme, "redis+socket") == 0)
+    if (is_socket(jobs))
         return same_text(jobs->path, results->path);
     return strcmp(jobs->host && *jobs->host ? jobs->host : "localhost",
                   results->host && *results->host ? results->host : "localhost") == 0 &&

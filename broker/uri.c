@@ -441,7 +441,8 @@ static bool is_one_of(struct slice name, const char *const *names)
     return false;
 }
 
-struct slice uri_unknown_param(const struct uri *uri, const char *const *names)
+/* The first that is not one of the names, borrowed from the query; {NULL,0}: none. */
+static struct slice unknown_param(const struct uri *uri, const char *const *names)
 {
     const char *at = uri->query ? uri->query : "";
 
@@ -454,4 +455,23 @@ struct slice uri_unknown_param(const struct uri *uri, const char *const *names)
         at += *at == '&';
     }
     return slice_make(NULL, 0);
+}
+
+int uri_check_params(const struct uri *uri, const char *const *names, struct err *e)
+{
+    struct slice unknown = unknown_param(uri, names);
+    struct buf known = BUF_INIT;
+    int rc;
+
+    if (!unknown.ptr)
+        return 0;
+    for (size_t i = 0; names[i]; i++) {
+        buf_adds(&known, i == 0 ? "" : names[i + 1] ? ", " : " and ");
+        buf_adds(&known, names[i]);
+    }
+    rc = err_set(e, ERR_USAGE, "URL \"%s\": the parameter \"%.*s\" is not known; known %s %.*s",
+                 uri->masked, SLICE_ARG(unknown), names[1] ? "are" : "is",
+                 SLICE_ARG(buf_slice(&known)));
+    buf_release(&known);
+    return rc;
 }

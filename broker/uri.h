@@ -45,8 +45,7 @@ void uri_release(struct uri *uri);
  * ERR_USAGE for a broken '%' escape. */
 int uri_param(const struct uri *uri, const char *name, char **value, struct err *e);
 
-/* The first query parameter that is not in the table (which ends with NULL), as written and
- * borrowed from the query; {NULL,0} when all are. */
-struct slice uri_unknown_param(const struct uri *uri, const char *const *names);
+/* ERR_USAGE for a query parameter that is not in the table, which ends with NULL. */
+int uri_check_params(const struct uri *uri, const char *const *names, struct err *e);
 
 #endif

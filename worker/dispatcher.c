@@ -118,16 +118,19 @@ static void on_up(struct dispatcher *d)
     d->down_logged = false;
 }
 
+static bool is_denied(const struct err *e)
+{
+    return e->code == ERR_OPERATOR || e->code == ERR_REFUSED;
+}
+
 static void on_down(struct dispatcher *d, const struct err *err)
 {
-    bool denied = err && (err->code == ERR_OPERATOR || err->code == ERR_REFUSED);
-
     d->broker_up = false;
     if (!d->down_logged)
         log_error(&d->log, d->was_up ? "broker lost, retrying" : "broker not reached, retrying",
                   "error=\"%s\"", err ? err->text : "");
     d->down_logged = true;
-    if (!d->was_up && denied)
+    if (!d->was_up && err && is_denied(err))
         quit(d, WORKER_EXIT_REFUSED);
 }
 
@@ -515,7 +518,9 @@ static void release(struct dispatcher *d)
 
 static int status_of(const struct err *e)
 {
-    return e->code == ERR_USAGE ? WORKER_EXIT_USAGE : WORKER_EXIT_UNREACHABLE;
+    if (e->code == ERR_USAGE)
+        return WORKER_EXIT_USAGE;
+    return is_denied(e) ? WORKER_EXIT_REFUSED : WORKER_EXIT_UNREACHABLE;
 }
 
 int dispatcher_main(const struct dispatcher_config *config)

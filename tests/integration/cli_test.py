@@ -125,8 +125,13 @@ class Usage(Case):
         self.refused(2, r"no broker is given: use -b URL", "status", broker=False)
         self.refused(2, r'unknown scheme "bogus"', "-b", "bogus://x", "status", broker=False)
         self.refused(2, r'did you mean "sqlite"\?', "-b", "sqlit:x", "status", broker=False)
+        self.refused(2, r'the parameter "visibilty_timeout" is not known; known is visibility_timeout', "-b",
+                     "redis://localhost:1/0?visibilty_timeout=9", "status", broker=False)
+        self.refused(2, r'"db" is not known; known are visibility_timeout and virtual_host', "-b", "redis+socket:///nowhere?db=3",
+                     "status", broker=False)
         self.refused(2, r"redis://host:port/0.*port is not a number", "-b", "redis://host:port/0", "status", broker=False)
         self.refused(5, r"/nonexistent/dir", "-b", "sqlite:/nonexistent/dir/q.db", "status", broker=False)
+        self.assertEqual(run("-b", "sqlite:/nonexistent/dir/q.db", "worker", "-c", "1").returncode, 5)
         for url in ("redis://127.0.0.1:1", f"redis+socket://{self.directory}/nobody.sock", "amqp://127.0.0.1:1"):
             self.refused(3, r"; is the server running there\?", "-b", url, "status", broker=False)
 
