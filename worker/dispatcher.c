@@ -408,13 +408,20 @@ static void show(const struct dispatcher *d, int *shown)
                    running, d->stop == DISPATCH_RUN ? "" : ", stopping");
 }
 
+/* Those that come now would be, if there are none yet. */
+static bool ends_are_held(const struct dispatcher *d)
+{
+    return d->held ||
+           (!TAILQ_EMPTY(&d->jobs.ready) && policy_hold_ms(d->config->concurrency, d->mean_us, 0));
+}
+
 /* Being woken by each verdict costs a tenth of a job of half a millisecond, and while ends are held
  * back anyway and every runner has enough to do, nobody gains from it. */
 static void gather(struct dispatcher *d)
 {
     int64_t ms;
 
-    if (!d->held)
+    if (!ends_are_held(d))
         return;
     ms = policy_gather_ms(d->config->concurrency, lend_busy_us(d));
     ms = sooner(ms, next_ms(d) - clock_mono_ms(d->clock));

@@ -75,6 +75,7 @@ struct job {
     struct buf names;     /* owned */
     struct buf envelope;  /* owned */
     int64_t delivered_us; /* wall */
+    int64_t lent_us;      /* wall; 0: never */
     int64_t lost;         /* workers lost so far */
     double soft_limit_s;
     double hard_limit_s;

@@ -87,6 +87,16 @@ static bool used_up(const struct dispatcher *d, const struct seat *s,
            (w->max_memory_kib > 0 && v->max_rss_kib > w->max_memory_kib);
 }
 
+/* By the runner's own account; by ours when its clock was set meanwhile. */
+static int64_t ended_us(const struct job *job, const struct channel_verdict *v)
+{
+    int64_t now_us = isotime_now_us();
+    int64_t waited_us = v->dispatched_us > 0 ? v->dispatched_us : 0;
+    int64_t end_us = job->lent_us + waited_us + v->run_us;
+
+    return end_us < now_us ? end_us : now_us;
+}
+
 static void on_verdict(struct dispatcher *d, struct seat *s, struct job *job, const struct frame *f)
 {
     struct channel_verdict v;
@@ -104,6 +114,7 @@ static void on_verdict(struct dispatcher *d, struct seat *s, struct job *job, co
     s->tasks_done++;
     s->jobs_done++;
     s->head_since_ms = clock_mono_ms(d->clock);
+    s->head_from_us = ended_us(job, &v);
     if (!job->key.first_id) { /* what did not run says nothing of how long it takes */
         policy_ran(job->options, v.run_us);
         d->mean_us = policy_mean_us(d->mean_us, v.run_us);
@@ -265,9 +276,12 @@ static void lend(struct dispatcher *d, struct seat *s, struct job *job)
 
     if (job->options->ack_early && !job->key.text)
         ack_early(d, job);
+    job->lent_us = run.lent_us;
     stages_add(&d->stages, STAGE_FETCHED, run.lent_us - run.delivered_us);
-    if (s->lent_len == 0)
+    if (s->lent_len == 0) {
         s->head_since_ms = clock_mono_ms(d->clock);
+        s->head_from_us = job->lent_us;
+    }
     channel_put_run(&s->jobs, job->number, &run);
     seat_lent(s, job);
     job->seat = s;
@@ -347,29 +361,26 @@ void lend_rest(struct dispatcher *d)
     }
 }
 
-/* Without the job that it is at, which may end now; and of short ones, which a runner tells of
- * together, without those that may have ended since. */
-static int64_t work_of(const struct seat *s, int64_t enough_us)
+/* Until the runner has nothing left, if each takes no longer than the shortest lately. */
+static int64_t work_of(const struct seat *s, int64_t now_us, int64_t enough_us)
 {
     const struct job *job = TAILQ_FIRST(&s->lent);
-    int64_t us = 0;
+    int64_t us = s->head_from_us < now_us ? s->head_from_us - now_us : 0;
 
-    if (job && policy_is_short(job->options))
-        us -= CHANNEL_SHARE_US + job->options->low_us;
-    while (us < enough_us && job && (job = TAILQ_NEXT(job, link)))
+    for (; us < enough_us && job; job = TAILQ_NEXT(job, link))
         us += job->options->low_us;
     return us < enough_us ? us : enough_us;
 }
 
 int64_t lend_busy_us(const struct dispatcher *d)
 {
-    int64_t us = POLICY_GATHER_US;
+    int64_t now_us = isotime_now_us(), us = POLICY_GATHER_US;
 
     for (int i = 0; i < d->config->concurrency && us > 0; i++) {
         const struct seat *s = &d->seats[i];
 
         if (s->ready && !s->retiring)
-            us = work_of(s, us);
+            us = work_of(s, now_us, us);
     }
     return us;
 }

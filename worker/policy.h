@@ -60,7 +60,7 @@ int64_t policy_hold_ms(int runners, int64_t mean_us, size_t bytes);
 
 /* How long a dispatcher that keeps ends back may sleep without looking at its runners, all of which
  * surely have work for so long (of which more than POLICY_GATHER_US does not count). */
-#define POLICY_GATHER_US 5000
+#define POLICY_GATHER_US 10000
 int64_t policy_gather_ms(int runners, int64_t busy_us);
 
 /* How long a job waits before it asks again for a dedup key that another holds. */

@@ -27,6 +27,7 @@ struct seat {
     int lent_len;
     int depth; /* how many it may hold, by the job of those lent that allows the fewest */
     int64_t head_since_ms; /* monotonic: since when the oldest job is the oldest */
+    int64_t head_from_us;  /* wall: when it began, or earlier */
     uint64_t watched;      /* number of the job that the supervisor watches, 0: none */
     int64_t tasks_done;    /* by this runner */
     int64_t jobs_done;     /* by all runners of the slot */

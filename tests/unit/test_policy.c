@@ -149,8 +149,8 @@ static void ends_gather_while_all_runners_have_work(void **state)
     assert_int_equal(policy_gather_ms(2, 0), 0);
     assert_int_equal(policy_gather_ms(2, 1000), 0);
     assert_int_equal(policy_gather_ms(2, 1300), 1);
-    assert_int_equal(policy_gather_ms(2, POLICY_GATHER_US), 4);
-    assert_int_equal(policy_gather_ms(64, POLICY_GATHER_US), 3);
+    assert_int_equal(policy_gather_ms(2, POLICY_GATHER_US), 9);
+    assert_int_equal(policy_gather_ms(64, POLICY_GATHER_US), 8);
     assert_int_equal(policy_gather_ms(1000, POLICY_GATHER_US), 0);
 }
 
