@@ -5,7 +5,7 @@ from figures import Value
 from load import done_count
 from measure import harness
 
-BURN_S = 0.005
+BURN_US = 5000
 BURNS = 400
 
 
@@ -60,38 +60,30 @@ def end_to_end(load, kind):
                 limit_batch=brokers.batch_of(kind))
 
 
-def calibrate(load, kind, rounds=100000, times=15):
-    """Rounds of hash.sha256 that take BURN_S, by the fastest of some."""
-    with load.brokers.fresh(kind) as broker, load.worker(broker, 1):
-        ids = [harness.call(broker.url, "hash.sha256", "x", kwargs={"rounds": rounds}) for _ in range(times)]
-        fastest_us = min(harness.result(broker.url, i, wait_s=60)["celeriac"]["run_us"] for i in ids)
-    return max(1, int(rounds * BURN_S * 1e6 / fastest_us))
-
-
-def burn_queued(load, kind, runners, rounds):
+def burn_queued(load, kind, runners):
     """Seconds for the tasks, which wait already: by the time of all after the first, for the start has a figure of its own."""
     with load.brokers.fresh(kind) as broker:
-        load.enqueue(broker.url, BURNS, {"task": "hash.sha256", "args": ["x"], "kwargs": {"rounds": rounds}})
+        load.enqueue(broker.url, BURNS, {"task": "work.burn", "args": [BURN_US]})
         waiting = load.begin("settled", broker.url, BURNS, *(["left"] if broker.rabbitmq else []))
         with load.worker(broker, runners):
             at = load.end(waiting)
     return (at["to"] - at["from"]) * BURNS / max(1, BURNS - at["first"])
 
 
-def burn_bare(load, processes, rounds):
+def burn_bare(load, processes):
     """The same work done by processes without a queue."""
-    return load.tool("burner", rounds, BURNS, processes)[0]["s"]
+    return load.tool("burner", BURN_US, BURNS, processes)[0]["s"]
 
 
 def burn(load, kind):
-    """CPU-bound tasks of 5 ms with one and with two runners: the speed-up, and the time over the ideal. The bare work comes just before
-    each: what it takes over the ideal is the machine's, and only the rest is ours."""
-    rounds, bare, took = calibrate(load, kind), {}, {}
+    """Tasks of 5 ms of CPU time, as those of bench/peers, with one and with two runners: the speed-up, and the time over the ideal. The
+    bare work comes just before each: what it takes over the ideal is the machine's, and only the rest is ours."""
+    bare, took = {}, {}
     for n in (1, 2):
-        bare[n], took[n] = burn_bare(load, n, rounds), burn_queued(load, kind, n, rounds)
+        bare[n], took[n] = burn_bare(load, n), burn_queued(load, kind, n)
     yield Value("speed_up", "ratio", took[1] / took[2], bare[1] / bare[2], digits=3, tasks=BURNS)
     for n in (1, 2):
-        ideal = BURNS * BURN_S / n
+        ideal = BURNS * BURN_US / 1e6 / n
         yield Value(f"overhead_{n}", "share", took[n] / ideal - 1, digits=3, tasks=BURNS)
         yield Value(f"overhead_bare_{n}", "share", bare[n] / ideal - 1, digits=3, tasks=BURNS)
         yield Value(f"overhead_over_bare_{n}", "share", took[n] / bare[n] - 1, digits=3, tasks=BURNS)
