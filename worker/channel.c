@@ -132,6 +132,11 @@ void channel_put_verdict(struct frame_link *link, uint64_t job, const struct cha
     frame_end(link, mark);
 }
 
+static bool is_time(int64_t us)
+{
+    return us >= -1 && us <= CHANNEL_US_MAX; /* -1: not known */
+}
+
 int channel_get_verdict(struct slice payload, struct channel_verdict *out, struct err *e)
 {
     struct reader r = {payload, false};
@@ -151,6 +156,8 @@ int channel_get_verdict(struct slice payload, struct channel_verdict *out, struc
     if (outcome > CHANNEL_POISON || out->followups_len > CHANNEL_FOLLOWUPS_MAX)
         return err_set(e, ERR_BUG,
                        "a verdict frame holds an unknown outcome or too many follow-ups");
+    if (!is_time(out->run_us) || !is_time(out->dispatched_us))
+        return err_set(e, ERR_BUG, "a verdict frame holds a time that no clock shows");
     return ended(&r, "verdict", e);
 }
 

@@ -87,6 +87,10 @@ struct channel_followup {
  * them. */
 #define CHANNEL_SHARE_US INT64_C(1000)
 
+/* No job takes or waits longer (300 years): what claims to is no verdict, so sums do not overflow.
+ */
+#define CHANNEL_US_MAX INT64_C(10000000000000000)
+
 struct channel_verdict {
     enum channel_outcome outcome;
     int64_t run_us;            /* wall time of the run, for the depth of lending */

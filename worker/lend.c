@@ -87,14 +87,14 @@ static bool used_up(const struct dispatcher *d, const struct seat *s,
            (w->max_memory_kib > 0 && v->max_rss_kib > w->max_memory_kib);
 }
 
-/* By the runner's own account; by ours when its clock was set meanwhile. */
+/* When the job ended, by the runner's own account; when its account can not be, when it was lent.
+ */
 static int64_t ended_us(const struct job *job, const struct channel_verdict *v)
 {
-    int64_t now_us = isotime_now_us();
-    int64_t waited_us = v->dispatched_us > 0 ? v->dispatched_us : 0;
-    int64_t end_us = job->lent_us + waited_us + v->run_us;
+    int64_t took_us = v->dispatched_us + v->run_us;
+    bool known = v->dispatched_us >= 0 && took_us <= isotime_now_us() - job->lent_us;
 
-    return end_us < now_us ? end_us : now_us;
+    return known ? job->lent_us + took_us : job->lent_us;
 }
 
 static void on_verdict(struct dispatcher *d, struct seat *s, struct job *job, const struct frame *f)

@@ -90,6 +90,25 @@ static void an_unknown_outcome_is_refused(void **state)
     assert_int_equal(e.code, ERR_BUG);
 }
 
+static void a_time_that_no_clock_shows_is_refused(void **state)
+{
+    static const struct channel_verdict wrong[] = {
+        {.run_us = CHANNEL_US_MAX + 1}, {.run_us = -2}, {.dispatched_us = INT64_MAX}};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        struct channel_verdict got;
+        struct frame_link link;
+        struct err e = ERR_INIT;
+
+        frame_link_init(&link, -1);
+        channel_put_verdict(&link, 1, &wrong[i]);
+        assert_int_equal(channel_get_verdict(payload_of(&link), &got, &e), -1);
+        assert_int_equal(e.code, ERR_BUG);
+        frame_link_release(&link);
+    }
+}
+
 static void job_numbers_are_found_once_and_never_reused(void **state)
 {
     struct inflight t;
@@ -121,6 +140,7 @@ int main(void)
         cmocka_unit_test(a_job_survives_the_channel),
         cmocka_unit_test(a_verdict_keeps_absent_and_empty_apart),
         cmocka_unit_test(an_unknown_outcome_is_refused),
+        cmocka_unit_test(a_time_that_no_clock_shows_is_refused),
         cmocka_unit_test(job_numbers_are_found_once_and_never_reused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
