@@ -51,7 +51,7 @@ class Large(unittest.TestCase):
         self.assertEqual(other.publish("celery", b"", b"x" * (80 * MIB)), CONFIRMED)
         other.sock.close()
         worker = self.worker()
-        self.assertEqual(result(self.url, call(self.url, "math.add", 1, 2), wait_s=60)["result"], 3)
+        self.assertEqual(result(self.url, call(self.url, "math.add", 1, 2), wait_s=240)["result"], 3)
         wait_until(lambda: totals(self.url)["dead"] == 1, "it to be buried")
         dead, = json.loads(celeriac(self.url, "dead", "ls", "-o", "json", check=0).stdout)
         self.assertIn("too large", dead["cause"])

@@ -98,7 +98,7 @@ class Restore(CeleryCase):
         wait_until(lambda: self.leases() == 6, "Celery's deliveries")
         peer.stop()
         self.worker()
-        self.assertEqual([result(self.url, task_id, wait_s=30)["result"] for task_id in [blocker, *rest]], [4, 0, 2, 4, 6, 8])
+        self.assertEqual([result(self.url, task_id, wait_s=90)["result"] for task_id in [blocker, *rest]], [4, 0, 2, 4, 6, 8])
         self.wait_for_acknowledgements()
 
     def test_renewed_lease_is_not_restored(self):

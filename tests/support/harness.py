@@ -157,7 +157,7 @@ def result(url, task_id, wait_s=None):
     words = ["result", task_id, "-o", "json"]
     if wait_s is not None:
         words += ["--wait", str(wait_s * SCALE)]
-    return json.loads(celeriac(url, *words).stdout)
+    return json.loads(celeriac(url, *words, timeout=(wait_s or 0) * SCALE + DEADLINE_S).stdout)
 
 
 def totals(url):
