@@ -276,7 +276,7 @@ class RedisServer(unittest.TestCase):
     def test_the_bell_rings_for_lists_only(self):
         add_worker(self, self.url, self.dir, "-c", "1")
         for _ in range(2):
-            # A queue and its priorities, not the leases of others (two keys more); on a busy machine a fifth was seen.
+            # A queue and its priorities, and the set of delayed jobs if it was looked at since; not the leases of others.
             wait_until(lambda: self.stat("tracking_total_keys") >= 4, "a worker that listens")
             self.assertLessEqual(self.stat("tracking_total_keys"), 5)
             self.assertEqual(result(self.url, call(self.url, "math.add", 2, 3), wait_s=30)["result"], 5)
