@@ -99,6 +99,7 @@ struct redis_broker {
     int64_t sweep_at_ms; /* monotonic: no lease lapses earlier */
     int64_t due_at_ms;   /* monotonic: the next delayed message; CLOCK_NEVER */
     bool looking_due;
+    bool look_again; /* what made us look came while a look was under way */
     bool moved_some; /* the last time that some were due */
     bool sweeping;
     int64_t sweep_offset;

@@ -12,7 +12,7 @@ static void moved(void *owner, struct redis_request *r, const redisReply *reply)
 
     (void)r;
     b->looking_due = false;
-    if (reply->integer > 0 || b->moved_some)
+    if (reply->integer > 0 || b->moved_some || b->look_again)
         redis_look_due(b); /* there may be more, or others were faster */
     else
         redis_tick_soon(b); /* they cannot be moved now */
@@ -90,16 +90,20 @@ static void looked(void *owner, struct redis_request *r, const redisReply *reply
         move_due(b, reply, n);
     if (n && !b->looking_due)
         redis_tick_soon(b); /* none of them is understood */
+    if (b->look_again)
+        redis_look_due(b);
 }
 
 static const struct redis_op op_look = {
     .name = "look", .done = looked, .failed = look_failed, .once = true};
 
-/* Reading the set also arms the bell for it: an earlier message than all others rings. */
+/* Reading the set also arms the bell for it: an earlier message than all others rings. What made us
+ * look while a look is under way may have come after its reading: then there is one more. */
 void redis_look_due(struct redis_broker *b)
 {
     struct redis_request *r;
 
+    b->look_again = b->looking_due;
     if (b->looking_due || b->closing || b->main.phase != REDIS_READY)
         return;
     r = redis_new(b, &op_look, REDIS_PLAIN, NULL);
