@@ -25,7 +25,7 @@
 #include <poll.h>
 
 #define SUPERVISOR_PING_MS       1000
-#define SUPERVISOR_PING_MISSED   3
+#define SUPERVISOR_PING_MISSED   20 /* far more than a huge message takes on a busy machine */
 #define SUPERVISOR_KILL_AFTER_MS 1000 /* SIGKILL follows SIGTERM */
 
 enum stop_kind { STOP_NONE, STOP_WARM, STOP_COLD };

@@ -11,7 +11,7 @@ import time
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
-from frozen import freeze  # noqa: E402
+from frozen import freeze, frozen  # noqa: E402
 from harness import (SCALE, VALGRIND, Worker, broker, call, call_many, celeriac, process_tree, result, totals,  # noqa: E402
                      unaccounted, valgrind_findings, wait_until)
 
@@ -165,6 +165,16 @@ class WorkerTest(unittest.TestCase):
         wait_until(lambda: w.dispatcher() not in (hung, None), "another dispatcher")
         self.assertIn("dispatcher hangs", w.log())
         self.assertEqual(result(self.url, call(self.url, "math.add", 1, 1), wait_s=30)["result"], 2)
+
+    def test_a_dispatcher_that_is_slow_for_a_while_stays(self):
+        """A message of 80 MB on a busy machine took six seconds, and the next dispatcher began it anew."""
+        w = self.worker("-c", "1")
+        slow = w.dispatcher()
+        with frozen(slow):
+            time.sleep(6)
+        self.assertEqual(result(self.url, call(self.url, "math.add", 1, 1), wait_s=30)["result"], 2)
+        self.assertEqual(w.dispatcher(), slow)
+        self.assertNotIn("dispatcher hangs", w.log())
 
     def test_a_job_that_kills_its_runner_is_buried_at_the_fifth(self):
         self.worker("-c", "1")
