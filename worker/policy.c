@@ -81,7 +81,7 @@ int policy_depth(const struct task_options *options)
 {
     bool steady = options->mean_us < POLICY_AHEAD_US && options->peak_us < POLICY_STEADY_US;
 
-    if (options->mean_us <= 0 || !(steady || policy_is_short(options)))
+    if (options->ack_early || options->mean_us <= 0 || !(steady || policy_is_short(options)))
         return 1;
     return clamp(POLICY_LENT_US / options->mean_us, 2, POLICY_DEPTH_MAX);
 }

@@ -76,7 +76,9 @@ bool policy_is_short(const struct task_options *options);
 
 /* How many jobs of this task a runner may hold. Short ones: about POLICY_LENT_US of work, up to
  * POLICY_DEPTH_MAX. The same of a task that takes some milliseconds, and lately never much longer:
- * at least one is lent ahead, so that its runner need not wait for the next. Others: 1. */
+ * at least one is lent ahead, so that its runner need not wait for the next. Others: 1, and those
+ * of a task that is acknowledged early: a runner that dies must not take more than it ran with it,
+ * and what it ran must not be lent again. */
 #define POLICY_LENT_US   8000
 #define POLICY_DEPTH_MAX 64
 #define POLICY_GRAIN_US  100

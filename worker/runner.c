@@ -179,13 +179,20 @@ static void count_waits(struct job *j)
     j->times.dispatched_us = wait_us(j->run.lent_us, now_us);
 }
 
+/* The supervisor takes the first job without a verdict for the one that runs: where it may have to
+ * end that one, nothing else is kept back, neither before it nor behind it. */
+static bool has_limit(const struct job *j)
+{
+    return j->run.soft_limit_s > 0 || j->run.hard_limit_s > 0;
+}
+
 /* Verdicts that wait are written before a job that may take long (R8). */
 static bool make_way(struct runner *r, const struct job *j, struct err *e)
 {
     bool is_short =
         !j->run.measured && j->entry && j->entry->run_us && j->entry->run_us <= SHORT_US;
 
-    return is_short || flush(r, e);
+    return (is_short && !has_limit(j)) || flush(r, e);
 }
 
 static bool put_verdict(struct runner *r, const struct job *j, struct err *e)
@@ -201,7 +208,7 @@ static bool put_verdict(struct runner *r, const struct job *j, struct err *e)
     }
     r->verdict.out.max_rss_kib = r->max_rss_kib;
     channel_put_verdict(&r->jobs, j->number, &r->verdict.out);
-    return now_ns - r->batch_since_ns < CHANNEL_SHARE_US * 1000 || flush(r, e);
+    return (now_ns - r->batch_since_ns < CHANNEL_SHARE_US * 1000 && !has_limit(j)) || flush(r, e);
 }
 
 /* The dispatcher parses before it lends, so this is a message that only the body spoils, or a bug.

@@ -230,6 +230,15 @@ class DedupTest(unittest.TestCase):
         self.assertEqual(self.runs(), ["a", "a"])
         self.end(succeeded=1)
 
+    def test_what_was_acknowledged_early_runs_once_at_most(self):
+        short, long = {"task": "keyed.early", "args": [str(self.file), "a"]}, {"task": "keyed.early", "args": [str(self.file), "b", 600]}
+        ids = call_many(self.url, [short] * 200 + [long] + [short] * 20)
+        self.worker("-c", "1")
+        wait_until(lambda: "b" in self.runs(), "the long job to run")
+        os.kill(self.started(), signal.SIGKILL)
+        self.assertEqual([self.done(i, "SUCCESS" if i != ids[200] else "FAILURE")["task_id"] for i in ids], ids)
+        self.assertEqual(self.runs(), ["a"] * 200 + ["b"] + ["a"] * 20)
+
     def test_an_early_acknowledgement_without_a_result_stores_none(self):
         self.worker("-c", "1")
         words = ["call", "keyed.early", "-a", json.dumps([str(self.file), "a"]), "--ignore-result"]

@@ -28,8 +28,8 @@ class WorkerTest(unittest.TestCase):
         self.url, self.dir = context.__enter__()
         self.addCleanup(context.__exit__, None, None, None)
 
-    def worker(self, *args, **options):
-        worker = Worker(self.url, "--track-started", *args, log=f"{self.dir}/worker.log", **options)
+    def worker(self, *args, started=True, **options):
+        worker = Worker(self.url, *["--track-started"][:started], *args, log=f"{self.dir}/worker.log", **options)
         self.addCleanup(worker.__exit__)
         return worker.start()
 
@@ -175,6 +175,15 @@ class WorkerTest(unittest.TestCase):
         self.assertEqual(result(self.url, call(self.url, "math.add", 1, 1), wait_s=30)["result"], 2)
         self.assertEqual(w.dispatcher(), slow)
         self.assertNotIn("dispatcher hangs", w.log())
+
+    def test_a_time_limit_blames_the_job_that_ran(self):
+        """Short jobs tell their ends together: one that had ended was taken for the one that then took long."""
+        lines = [{"task": "sleep", "args": [0 if i != 200 else 600]} for i in range(220)]
+        ids = call_many(self.url, lines)
+        self.worker("-c", "1", "--time-limit", "1", started=False)
+        failed = [i for i, task_id in enumerate(ids) if result(self.url, task_id, wait_s=60)["status"] != "SUCCESS"]
+        self.assertEqual(failed, [200])
+        self.assertEqual(result(self.url, ids[200])["result"]["exc_type"], "TimeLimitExceeded")
 
     def test_a_job_that_kills_its_runner_is_buried_at_the_fifth(self):
         self.worker("-c", "1")

@@ -61,6 +61,8 @@ static void only_known_short_tasks_share_a_runner(void **state)
     assert_int_equal(policy_depth(&options), 1);
     options.mean_us = 1;
     assert_int_equal(policy_depth(&options), POLICY_DEPTH_MAX);
+    options.ack_early = true;
+    assert_int_equal(policy_depth(&options), 1);
 }
 
 static void a_runner_is_not_woken_for_a_few_short_jobs(void **state)
