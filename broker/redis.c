@@ -6,9 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define DEFAULT_PORT          6379
-#define DEFAULT_VISIBILITY_MS 3600000
-#define CLOSE_MS              2000
+#define CLOSE_MS 2000
 
 /* --- requests --- */
 
@@ -81,7 +79,7 @@ void redis_refuse(struct redis_broker *b, uint64_t tag)
 
 void redis_arg_dbs(struct redis_broker *b, struct redis_request *r)
 {
-    redis_args(r, b->db);
+    redis_args(r, b->address.db);
     redis_args(r, b->result_db);
 }
 
@@ -203,7 +201,7 @@ static void main_greet(void *owner, struct redis_conn *c)
     enum redis_script_id first = b->queues_len ? REDIS_SCRIPT_FETCH : REDIS_SCRIPT_GET;
 
     redis_greet_auth(c);
-    redis_greet(c, true, (const char *[]){"SELECT", b->db, NULL});
+    redis_greet(c, true, (const char *[]){"SELECT", b->address.db, NULL});
     redis_greet(c, false, (const char *[]){"CLIENT", "SETNAME", "celeriac", NULL});
     /* One of them, so that a server without scripts is refused here; the others when needed. */
     redis_greet(c, true, (const char *[]){"SCRIPT", "LOAD", redis_script_text(first), NULL});
@@ -439,7 +437,7 @@ static void free_broker(struct redis_broker *b)
     free(b->field_head);
     free(b->field_tail);
     free(b->node);
-    uri_release(&b->uri);
+    redis_address_release(&b->address);
     free(b);
 }
 
@@ -462,65 +460,6 @@ static void redis_close(struct broker *base, bool release_leases)
 
 /* --- opening --- */
 
-static int parse_db(const char *text, char db[12], const char *shown, struct err *e)
-{
-    size_t digits = strspn(text, "0123456789");
-
-    if (text[digits] || digits > 9)
-        return err_set(e, ERR_USAGE,
-                       "'%s' is no database number in '%s': write redis://host:6379/0", text,
-                       shown);
-    snprintf(db, 12, "%ld", strtol(digits ? text : "0", NULL, 10));
-    return 0;
-}
-
-static bool is_socket(const struct uri *uri)
-{
-    return strcmp(uri->scheme, "redis+socket") == 0;
-}
-
-static int read_db(const struct uri *uri, char db[12], struct err *e)
-{
-    char *virtual_host;
-    int rc;
-
-    if (!is_socket(uri))
-        return parse_db(uri->path, db, uri->masked, e);
-    if (uri_param(uri, "virtual_host", &virtual_host, e) < 0)
-        return -1;
-    rc = parse_db(virtual_host ? virtual_host : "0", db, uri->masked, e);
-    free(virtual_host);
-    return rc;
-}
-
-static int check_params(const struct uri *uri, struct err *e)
-{
-    static const char *const of_host[] = {"visibility_timeout", NULL};
-    static const char *const of_socket[] = {"visibility_timeout", "virtual_host", NULL};
-
-    return uri_check_params(uri, is_socket(uri) ? of_socket : of_host, e);
-}
-
-static int read_visibility(struct redis_broker *b, struct err *e)
-{
-    char *text, *end;
-    double seconds;
-    int rc = 0;
-
-    if (uri_param(&b->uri, "visibility_timeout", &text, e) < 0)
-        return -1;
-    end = text;
-    seconds = text ? strtod(text, &end) : 0;
-    b->visibility_ms = DEFAULT_VISIBILITY_MS;
-    if (text && (*end || end == text || !(seconds >= 1 && seconds <= 1e9)))
-        rc = err_set(e, ERR_USAGE, "visibility_timeout '%s' in '%s' is no number of seconds", text,
-                     b->uri.masked);
-    else if (text)
-        b->visibility_ms = (int64_t)(seconds * 1000);
-    free(text);
-    return rc;
-}
-
 static int read_result_db(struct redis_broker *b, const char *url, struct err *e)
 {
     struct uri uri = {0};
@@ -530,32 +469,11 @@ static int read_result_db(struct redis_broker *b, const char *url, struct err *e
         return 0;
     rc = uri_parse(&uri, url, e);
     if (rc == 0)
-        rc = read_db(&uri, b->result_db, e);
+        rc = redis_address_db(&uri, b->result_db, e);
     uri_release(&uri);
-    if (rc == 0 && strcmp(b->result_db, b->db) == 0)
+    if (rc == 0 && strcmp(b->result_db, b->address.db) == 0)
         b->result_db[0] = '\0';
     return rc;
-}
-
-static int read_address(struct redis_broker *b, struct err *e)
-{
-    struct redis_address *a = &b->address;
-
-    a->user = b->uri.user && *b->uri.user ? b->uri.user : NULL;
-    a->password = b->uri.password && *b->uri.password ? b->uri.password : NULL;
-    if (is_socket(&b->uri)) {
-        a->host = b->uri.path;
-        snprintf(a->shown, sizeof(a->shown), "%s", a->host);
-        if (!*a->host)
-            return err_set(e, ERR_USAGE, "no socket path in '%s': write redis+socket:///path",
-                           b->uri.masked);
-    } else {
-        a->host = b->uri.host && *b->uri.host ? b->uri.host : "localhost";
-        a->port = b->uri.port ? b->uri.port : DEFAULT_PORT;
-        snprintf(a->shown, sizeof(a->shown), strchr(a->host, ':') ? "[%s]:%d" : "%s:%d", a->host,
-                 a->port);
-    }
-    return read_db(&b->uri, b->db, e);
 }
 
 static int copy_queues(struct redis_broker *b, const struct broker_config *config, struct err *e)
@@ -590,8 +508,7 @@ static int make_field(struct redis_broker *b, struct err *e)
 
 static int setup(struct redis_broker *b, const struct broker_config *config, struct err *e)
 {
-    if (uri_parse(&b->uri, config->url, e) != 0 || check_params(&b->uri, e) != 0 ||
-        read_address(b, e) != 0 || read_visibility(b, e) != 0 ||
+    if (redis_address_read(&b->address, config->url, e) != 0 ||
         read_result_db(b, config->result_url, e) != 0)
         return -1;
     b->clock = config->clock;
@@ -656,23 +573,4 @@ struct broker *redis_open(const struct uri *uri, const struct broker_config *con
         return NULL;
     }
     return &b->base;
-}
-
-static bool same_text(const char *a, const char *b)
-{
-    return strcmp(a ? a : "", b ? b : "") == 0;
-}
-
-/* Same server and same account: then one script can write to both databases. */
-bool redis_same_place(const struct uri *jobs, const struct uri *results)
-{
-    if (strcmp(jobs->scheme, results->scheme) != 0 || !same_text(jobs->user, results->user) ||
-        !same_text(jobs->password, results->password))
-        return false;
-    if (is_socket(jobs))
-        return same_text(jobs->path, results->path);
-    return strcmp(jobs->host && *jobs->host ? jobs->host : "localhost",
-                  results->host && *results->host ? results->host : "localhost") == 0 &&
-           (jobs->port ? jobs->port : DEFAULT_PORT) ==
-               (results->port ? results->port : DEFAULT_PORT);
 }

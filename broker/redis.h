@@ -12,15 +12,16 @@
  * lease, redis_claim.c dedup keys, redis_restore.c and redis_sweep.c everything that puts a leased
  * message back (release; expiry, take-over, orphans), redis_delayed.c, redis_results.c and
  * redis_watch.c results, redis_bell.c, redis_ask.c and redis_dead.c what operators ask,
- * redis_node.c, redis_keys.c names and texts, redis_script.c the atomic steps, redis_conn.c the
- * wire. Invariants: one fetch at a time; none before the leases of dead predecessors were looked
- * for. Fork rule: open after fork, one process, one thread.
+ * redis_node.c, redis_address.c where it is, redis_keys.c names and texts, redis_script.c the
+ * atomic steps, redis_conn.c the wire. Invariants: one fetch at a time; none before the leases of
+ * dead predecessors were looked for. Fork rule: open after fork, one process, one thread.
  */
 #ifndef BROKER_REDIS_H
 #define BROKER_REDIS_H
 
 #include "broker/backend.h"
 #include "broker/events.h"
+#include "broker/redis_address.h"
 #include "broker/redis_conn.h"
 #include "broker/redis_held.h"
 #include "broker/redis_keys.h"
@@ -49,18 +50,15 @@ struct redis_watch {
 
 struct redis_broker {
     struct broker base;
-    struct uri uri; /* owned */
     struct redis_address address;
     const struct clock *clock;
     const struct log *log;
-    char db[12];
-    char result_db[12]; /* "": the broker's own */
-    char *node;         /* owned */
+    char result_db[REDIS_DB_SIZE]; /* "": the broker's own */
+    char *node;                    /* owned */
     uint64_t generation;
     uint32_t instance;
     int64_t lease_ms;
     int64_t result_expires_ms;
-    int64_t visibility_ms;      /* for deliveries of kombu */
     char *field_head;           /* owned */
     char *field_tail;           /* owned */
     struct redis_queue *queues; /* owned */

@@ -2,6 +2,7 @@
 
 #include "base/decimal.h"
 #include "broker/backoff.h"
+#include "broker/redis_address.h"
 #include "broker/redis_reply.h"
 
 #include <errno.h>

@@ -104,14 +104,7 @@ struct redis_requests {
 
 enum redis_phase { REDIS_DOWN, REDIS_CONNECTING, REDIS_GREETING, REDIS_READY };
 
-/* Where to connect; borrowed. */
-struct redis_address {
-    const char *host; /* or socket path */
-    int port;         /* 0: a unix socket */
-    const char *user; /* NULL when absent */
-    const char *password;
-    char shown[256]; /* for people: host:port or path */
-};
+struct redis_address;
 
 struct redis_conn_hooks {
     void (*greet)(void *owner, struct redis_conn *c); /* redis_conn_greet what must come first */
@@ -124,7 +117,7 @@ struct redis_conn_hooks {
 struct redis_conn {
     const struct redis_conn_hooks *hooks;
     void *owner;
-    const struct redis_address *address;
+    const struct redis_address *address; /* borrowed */
     const struct clock *clock;
     struct uuid_source *random;
     enum redis_phase phase;

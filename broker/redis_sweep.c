@@ -37,7 +37,7 @@ static int64_t check_score(struct redis_broker *b, struct redis_restore *job, st
     struct slice node;
     bool ours = redis_field_parse(field, &node, &lease) == 0;
     int64_t now = clock_wall_ms(b->clock);
-    int64_t limit_ms = now - (ours ? lease.lease_ms : b->visibility_ms);
+    int64_t limit_ms = now - (ours ? lease.lease_ms : b->address.visibility_ms);
 
     if (score_ms <= limit_ms && job->len < REDIS_RESTORE_BATCH)
         add_field(job, field, ours ? &lease : NULL, limit_ms);
@@ -46,7 +46,7 @@ static int64_t check_score(struct redis_broker *b, struct redis_restore *job, st
 
 static int64_t shortest_ms(const struct redis_broker *b)
 {
-    return b->lease_ms < b->visibility_ms ? b->lease_ms : b->visibility_ms;
+    return b->lease_ms < b->address.visibility_ms ? b->lease_ms : b->address.visibility_ms;
 }
 
 static int64_t score_of(const redisReply *reply)
