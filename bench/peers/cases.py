@@ -48,7 +48,7 @@ def drain(peer, jobs):
             first = measure.until(lambda: peer.done() > 0, "the first job", step_s=0.0005)
             gone, cpu = peer.done(), measure.cpu_s(worker.pids() + peer.server_pids())
             broker = measure.cpu_s(peer.broker_pids())
-            end = measure.until(lambda: peer.done() >= jobs, f"{jobs} jobs")
+            end = measure.until_count(peer.done, jobs)
             cpu = measure.cpu_s(worker.pids() + peer.server_pids()) - cpu
             broker = measure.cpu_s(peer.broker_pids()) - broker
             pss = measure.pss_kib(worker.pids() + peer.server_pids())
@@ -67,7 +67,7 @@ def end_to_end(peer, jobs):
     with fresh(peer), peer.worker(2):
         before = warm(peer)
         at = peer.produce(jobs)
-        end = measure.until(lambda: peer.done() >= before + jobs, f"{jobs} jobs")
+        end = measure.until_count(peer.done, before + jobs)
         yield "end_to_end", {"unit": "jobs/s", "value": jobs / (end - at["from"]), "runners": 2}
 
 
@@ -86,7 +86,7 @@ def burn(peer, jobs):
         with fresh(peer), peer.worker(runners, "burn"):
             before = warm(peer)
             at = peer.produce(count, "bulk", "burn")
-            seconds[runners] = measure.until(lambda: peer.done() >= before + count, f"{count} tasks") - at["from"]
+            seconds[runners] = measure.until_count(peer.done, before + count) - at["from"]
     yield "s2", {"unit": "ratio", "value": seconds[1] / seconds[2], "digits": 3, "tasks": count}
     for runners, took in seconds.items():
         yield f"overhead_{runners}", {"unit": "share", "value": took / (count * BURN_S / runners) - 1, "digits": 3, "tasks": count}
@@ -100,7 +100,7 @@ def system_calls(peer, jobs):
             ours = traced.enter_context(measure.CallCounter(worker.pids(), peer.directory))
             server = traced.enter_context(measure.CallCounter(peer.server_pids(), peer.directory)) if peer.server_pids() else None
             peer.produce(jobs)
-            measure.until(lambda: peer.done() >= before + jobs, f"{jobs} jobs")
+            measure.until_count(peer.done, before + jobs)
         yield "system_calls", {"unit": "calls/job", "value": ours.calls / jobs, "digits": 2}
         if server:
             yield "server_system_calls", {"unit": "calls/job", "value": server.calls / jobs, "digits": 2, "producer": "included"}
