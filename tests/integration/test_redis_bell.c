@@ -71,6 +71,10 @@ static void an_earlier_delayed_message_rings(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(an_earlier_delayed_message_rings)};
+    struct redis_server probe;
 
+    if (redis_server_init(&probe) < 0)
+        return 77;
+    redis_server_release(&probe);
     return cmocka_run_group_tests(tests, place_make_server, place_remove_server);
 }
