@@ -1,4 +1,5 @@
-/* What the bell of Redis brings by itself: time stands still here, so no tick comes to the rescue. */
+/* What the bell of Redis brings by itself: time stands still here, so no tick comes to the rescue.
+ */
 #include "tests/support/check.h"
 
 #include "broker/broker.h"
