@@ -263,6 +263,8 @@ static void main_down(void *owner, struct redis_conn *c, const struct err *why)
     b->refused = false;
     buf_clear(&b->known_lists);
     b->fetching = false;
+    b->bulks.asked.len = 0;
+    b->bulks.likely = false;
     b->recovering = false;
     b->recovered = false;
     b->looking_due = false;
@@ -310,6 +312,8 @@ static void run_due(struct redis_broker *b)
         b->sweep_at_ms = now + REDIS_TICK_MS; /* its reply knows better */
         redis_sweep(b);
     }
+    if (now >= redis_bulk_deadline(b))
+        redis_bulk_leave_old(b);
     if (now >= b->due_at_ms)
         redis_look_due(b);
     if (now >= b->ring_at_ms) {
@@ -365,6 +369,7 @@ static int64_t redis_deadline(struct broker *base)
     if (b->main.phase == REDIS_READY && b->queues_len) {
         at = earlier(at, b->tick_at_ms);
         at = earlier(at, b->sweep_at_ms);
+        at = earlier(at, redis_bulk_deadline(b));
         at = earlier(at, b->due_at_ms);
         at = earlier(at, b->ring_at_ms);
     }
@@ -424,6 +429,7 @@ static void free_broker(struct redis_broker *b)
     redis_conn_release(&b->main);
     redis_conn_release(&b->bell);
     redis_held_release(&b->held);
+    redis_bulk_release(&b->bulks);
     redis_lists_release(&b->lists);
     redis_watch_release(b);
     event_queue_release(&b->events);

@@ -8,13 +8,14 @@
  * delayed messages, when the bell rang or their time has come, and at a tick, which is for what was
  * missed (seldom while there is a bell, else it is all there is); leases, when the first can have
  * lapsed. Files: redis_push.c, redis_transact.c and redis_tally.c publish, redis_queue.c what
- * queues there are, redis_fetch.c and redis_lists.c fetch, redis_finish.c what ends or keeps a
- * lease, redis_claim.c dedup keys, redis_restore.c and redis_sweep.c everything that puts a leased
- * message back (release; expiry, take-over, orphans), redis_delayed.c, redis_results.c and
- * redis_watch.c results, redis_bell.c, redis_ask.c and redis_dead.c what operators ask,
- * redis_node.c, redis_address.c where it is, redis_keys.c names and texts, redis_script.c the
- * atomic steps, redis_conn.c the wire. Invariants: one fetch at a time; none before the leases of
- * dead predecessors were looked for. Fork rule: open after fork, one process, one thread.
+ * queues there are, redis_fetch.c, redis_lists.c and redis_bulk.c fetch, redis_finish.c what ends
+ * or keeps a lease, redis_claim.c dedup keys, redis_restore.c and redis_sweep.c everything that
+ * puts a leased message back (release; expiry, take-over, orphans), redis_delayed.c,
+ * redis_results.c and redis_watch.c results, redis_bell.c, redis_ask.c and redis_dead.c what
+ * operators ask, redis_node.c, redis_address.c where it is, redis_keys.c names and texts,
+ * redis_script.c the atomic steps, redis_conn.c the wire. Invariants: one fetch at a time; none
+ * before the leases of dead predecessors were looked for. Fork rule: open after fork, one process,
+ * one thread.
  */
 #ifndef BROKER_REDIS_H
 #define BROKER_REDIS_H
@@ -22,6 +23,7 @@
 #include "broker/backend.h"
 #include "broker/events.h"
 #include "broker/redis_address.h"
+#include "broker/redis_bulk.h"
 #include "broker/redis_conn.h"
 #include "broker/redis_held.h"
 #include "broker/redis_keys.h"
@@ -70,6 +72,7 @@ struct redis_broker {
     struct redis_conn main;
     struct redis_conn bell;
     struct redis_held held;
+    struct redis_bulks bulks;
     struct buf declared; /* names of queues declared on this connection, each ended by NUL */
     uint64_t last_number;
     struct redis_tally tally;
@@ -84,6 +87,7 @@ struct redis_broker {
     bool closing;
     bool no_tracking; /* the server has none or refuses it: the tick alone, said once */
     int credit;
+    int wanted; /* of the last fetch */
     bool fetching;
     bool recovering; /* looking for leases of predecessors and orphans */
     bool recovered;
@@ -161,6 +165,9 @@ void redis_ask_transactions(struct redis_broker *b, struct redis_conn *c);
 void redis_fetch(struct redis_broker *b); /* if anything is wanted and may be there */
 /* The same, of all lists: nothing is known of them any more. */
 void redis_fetch_anew(struct redis_broker *b);
+/* Hands out what was leased in bulk; the reply has its messages. */
+void redis_fetched_bulk(struct redis_broker *b, const struct redis_bulk *bulk,
+                        const redisReply *reply);
 
 /* --- redis_finish.c --- */
 int redis_finish(struct broker *base, const struct broker_finish *v, size_t n, struct err *e);

@@ -131,6 +131,7 @@ static void ask_totals(struct redis_broker *b, struct ask *ask)
     redis_key(r, slice_of(REDIS_DELAYED));
     redis_key(r, slice_of(REDIS_QUEUES));
     redis_key(r, slice_of(REDIS_SENT));
+    redis_key(r, slice_of(REDIS_BULK));
     for (size_t i = 0; i < ask->names.len; i++)
         queue_lists(r, ask->names.items[i]);
     redis_proceed(b, r);
@@ -191,6 +192,7 @@ static void ask_queues(struct redis_broker *b, struct ask *ask)
     if (!r)
         return;
     redis_key(r, slice_of(REDIS_UNACKED));
+    redis_key(r, slice_of(REDIS_BULK));
     for (size_t i = 0; i < ask->names.len; i++) {
         queue_lists(r, ask->names.items[i]);
         redis_key2(r, REDIS_DELAYED_OF, slice_of(ask->names.items[i]));
@@ -258,6 +260,7 @@ static void ask_peek(struct redis_broker *b, struct ask *ask)
     redis_key(r, slice_of(REDIS_DELAYED_MSG));
     redis_key2(r, REDIS_DELAYED_OF, slice_of(ask->queue));
     queue_lists(r, ask->queue);
+    redis_key(r, slice_of(REDIS_BULK));
     redis_argi(r, ask->limit);
     redis_arg(r, buf_slice(&quoted));
     buf_release(&quoted);

@@ -5,13 +5,12 @@
 
 #define FETCH_MAX   256
 #define FETCH_BYTES (8 << 20)
-#define LISTS       64   /* that a fetch names: most of them hold something */
-#define LOOKED_AT   1024 /* when most of them do not */
+#define SMALL       (FETCH_BYTES / FETCH_MAX) /* as many of them as one fetch wants are welcome */
+#define LISTS       64                        /* that a fetch names: most of them hold something */
+#define LOOKED_AT   1024                      /* when most of them do not */
 
-static int take(struct redis_broker *b, uint64_t fence, const redisReply *at,
-                const redisReply *element)
+static int take(struct redis_broker *b, uint64_t fence, size_t chosen, const redisReply *element)
 {
-    size_t chosen = (size_t)at->integer;
     size_t list = chosen < b->lists.chosen_len ? b->lists.chosen[chosen] : 0;
     size_t queue = redis_lists_queue(&b->lists, list);
     struct slice envelope = redis_slice(element);
@@ -49,23 +48,66 @@ static void learn(struct redis_broker *b, const struct redis_request *r, const r
 
 /* CRASH: after the fetch script, before the deliveries are handed out - the entries in `unacked`
  * come back: by the successor's take-over at once, else when the lease is over. */
-static void fetched(void *owner, struct redis_request *r, const redisReply *reply)
+static void hand_out(struct redis_broker *b, const redisReply *reply, size_t n)
 {
-    struct redis_broker *b = owner;
-    size_t n = reply->elements / 2 ? reply->elements / 2 - 1 : 0;
-
-    b->fetching = false;
-    b->refused = false;
     if (n)
         FAULT_POINT("redis.after-fetch");
-    for (size_t i = 0; i < n; i++)
-        take(b, (uint64_t)redis_at(reply, 0)->integer + i, redis_at(reply, 2 + 2 * i),
-             redis_at(reply, 3 + 2 * i));
+    b->bulks.likely = (int)n == b->wanted;
+    for (size_t i = 0; i < n; i++) {
+        const redisReply *element = redis_at(reply, 3 + 2 * i);
+
+        take(b, (uint64_t)redis_at(reply, 0)->integer + i,
+             (size_t)redis_at(reply, 2 + 2 * i)->integer, element);
+        b->bulks.likely = b->bulks.likely && element->len <= SMALL;
+    }
+}
+
+/* Whatever was found, it is for these. */
+static void spend(struct redis_broker *b, size_t n)
+{
     b->credit = b->credit > (int)n ? b->credit - (int)n : 0;
-    learn(b, r, reply);
     b->dry = n == 0;
     if (n)
         b->rang_in_vain = false;
+}
+
+static void fetched(void *owner, struct redis_request *r, const redisReply *reply)
+{
+    struct redis_broker *b = owner;
+    const redisReply *second = redis_at(reply, 3);
+    size_t n = reply->elements / 2 ? reply->elements / 2 - 1 : 0;
+
+    b->refused = false;
+    if (second->type == REDIS_REPLY_INTEGER) {
+        FAULT_POINT("redis.after-bulk");
+        spend(b, (size_t)second->integer);
+        redis_bulk_leased(b, (uint64_t)redis_at(reply, 0)->integer,
+                          (size_t)redis_at(reply, 2)->integer, (size_t)second->integer);
+        if (r->reloaded)
+            redis_bulk_read(b); /* it was read when it was not there yet */
+        return;
+    }
+    b->fetching = false;
+    if (redis_at(reply, 1)->type == REDIS_REPLY_INTEGER && redis_at(reply, 1)->integer < 0)
+        b->bulks.refused = true;
+    hand_out(b, reply, n);
+    spend(b, n);
+    learn(b, r, reply);
+    redis_fetch(b);
+}
+
+void redis_fetched_bulk(struct redis_broker *b, const struct redis_bulk *bulk,
+                        const redisReply *reply)
+{
+    b->fetching = false;
+    FAULT_POINT("redis.after-fetch");
+    b->bulks.likely = (int)bulk->len == b->wanted;
+    for (size_t i = 0; i < bulk->len; i++) {
+        const redisReply *element = redis_at(reply, i);
+
+        take(b, bulk->fence + i, b->bulks.list, element);
+        b->bulks.likely = b->bulks.likely && element->len <= SMALL;
+    }
     redis_fetch(b);
 }
 
@@ -75,6 +117,7 @@ static void fetch_failed(void *owner, struct redis_request *r, const struct err 
 
     (void)r;
     b->fetching = false;
+    b->bulks.likely = false;
     if (b->listening)
         redis_lists_heard(&b->lists, 0);
     redis_tick_soon(b);
@@ -120,6 +163,7 @@ static bool may_find(const struct redis_broker *b)
 static void fetch(struct redis_broker *b)
 {
     struct redis_request *r;
+    bool bulk;
 
     if (b->credit <= 0 || b->fetching || !b->recovered || b->closing ||
         b->main.phase != REDIS_READY || !may_find(b))
@@ -127,20 +171,28 @@ static void fetch(struct redis_broker *b)
     r = redis_new(b, &op_fetch, REDIS_SCRIPT_FETCH, NULL);
     if (!r)
         return;
-    b->listening = b->tracking;
+    b->wanted = b->credit < FETCH_MAX ? b->credit : FETCH_MAX;
+    bulk = redis_bulk_wanted(b, b->wanted);
+    b->listening = b->tracking && !bulk; /* there is something: nothing to hear of */
     if (b->listening)
         redis_bell_listen(b);
-    redis_argi(r, b->credit < FETCH_MAX ? b->credit : FETCH_MAX);
+    redis_argi(r, b->wanted);
     redis_arg_score(r, clock_wall_ms(b->clock));
     redis_args(r, b->field_head);
     redis_args(r, b->field_tail);
     redis_argi(r, FETCH_BYTES);
     redis_args(r, mode(b));
+    if (bulk)
+        redis_bulk_arg_name(b, r);
+    else
+        redis_args(r, "");
     add_lists(b, r);
     b->look = false;
     b->fetching = redis_submit(b, r, NULL) == 0;
     if (!b->fetching && b->listening)
         redis_lists_heard(&b->lists, 0);
+    if (b->fetching && bulk)
+        redis_bulk_read(b);
 }
 
 void redis_fetch(struct redis_broker *b)

@@ -14,7 +14,12 @@ static struct redis_lease lease_of(const struct broker_receipt *receipt)
 
 static void let_go(struct redis_broker *b, const struct broker_receipt *receipt)
 {
-    redis_held_remove(&b->held, lease_of(receipt).fence);
+    uint64_t fence = lease_of(receipt).fence;
+
+    if (!redis_held_find(&b->held, fence))
+        return;
+    redis_held_remove(&b->held, fence);
+    redis_bulk_ended(b, fence);
 }
 
 /* One verdict per item: 0 refused, 1 done, 2 duplicate, or an error text. */
@@ -136,6 +141,61 @@ static void add_finish(struct redis_broker *b, struct redis_request *r,
         r->args.failed = true;
 }
 
+/* --- the usual end of what is leased in bulk --- */
+
+static const struct redis_op op_finish_bulk = {
+    .name = "finish", .done = finished, .failed = redis_fail_items};
+
+static struct redis_request *bulk_request(struct redis_broker *b, bool *fresh, struct err *e)
+{
+    struct redis_request *r = redis_batch(b, &op_finish_bulk, REDIS_SCRIPT_FINISH_BULK, fresh, e);
+
+    if (r && *fresh) {
+        redis_key(r, slice_of(REDIS_TOTALS));
+        redis_key(r, slice_of(REDIS_BULK));
+        redis_arg_dbs(b, r);
+        redis_arg_px(b, r, 0);
+    }
+    return r;
+}
+
+/* The list is named again when the item before was of another one. */
+static void add_bulk(struct redis_broker *b, struct redis_request *r, const struct redis_bulk *bulk)
+{
+    const struct redis_item *last = r->items_len ? &r->items[r->items_len - 1] : NULL;
+
+    if (last && redis_bulk_of(b, lease_of(&last->receipt).fence) == bulk)
+        return;
+    redis_bulk_key(b, r, bulk);
+    redis_args(r, "");
+}
+
+static int submit_bulk_finish(struct redis_broker *b, const struct redis_bulk *bulk,
+                              const struct broker_finish *f, struct err *e)
+{
+    struct redis_lease lease = lease_of(&f->receipt);
+    bool fresh;
+    struct redis_request *r = bulk_request(b, &fresh, e);
+
+    if (!r)
+        return -1;
+    add_bulk(b, r, bulk);
+    redis_key2(r, REDIS_RESULT, f->result_id);
+    redis_argi(r, (int64_t)(2 * (lease.fence - bulk->fence + 1)) + lease.foreign);
+    redis_arg(r, f->result);
+    if (redis_request_item(r, f->tag, &f->receipt) != 0)
+        r->args.failed = true;
+    return fresh ? redis_submit(b, r, e) : 0;
+}
+
+/* NULL also when this end is not for it. */
+static struct redis_bulk *bulk_of(struct redis_broker *b, const struct broker_finish *f)
+{
+    return is_usual(b, f) ? redis_bulk_of(b, lease_of(&f->receipt).fence) : NULL;
+}
+
+/* --- any --- */
+
 static int submit_finish(struct redis_broker *b, const struct broker_finish *f, struct err *e)
 {
     struct redis_lease lease = lease_of(&f->receipt);
@@ -155,10 +215,23 @@ static int submit_finish(struct redis_broker *b, const struct broker_finish *f, 
     return fresh ? redis_submit(b, r, e) : 0;
 }
 
+/* Those of one kind after the other: they share requests. */
 int redis_finish(struct broker *base, const struct broker_finish *v, size_t n, struct err *e)
 {
+    struct redis_broker *b = (struct redis_broker *)base;
+
     for (size_t i = 0; i < n; i++) {
-        if (submit_finish((struct redis_broker *)base, &v[i], e) != 0)
+        if (!is_usual(b, &v[i]))
+            redis_bulk_leave(b, &v[i].receipt);
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (!bulk_of(b, &v[i]) && submit_finish(b, &v[i], e) != 0)
+            return -1;
+    }
+    for (size_t i = 0; i < n; i++) {
+        const struct redis_bulk *bulk = bulk_of(b, &v[i]);
+
+        if (bulk && submit_bulk_finish(b, bulk, &v[i], e) != 0)
             return -1;
     }
     return 0;
@@ -184,6 +257,8 @@ int redis_note(struct broker *base, const struct broker_note *v, size_t n, struc
 
     if (!r)
         return -1;
+    for (size_t i = 0; i < n; i++)
+        redis_bulk_leave(b, &v[i].receipt);
     redis_key(r, slice_of(REDIS_UNACKED));
     redis_arg_dbs(b, r);
     for (size_t i = 0; i < n; i++)
@@ -219,6 +294,8 @@ int redis_renew(struct broker *base, const struct broker_receipt *v, size_t n, s
 
     if (!r)
         return -1;
+    for (size_t i = 0; i < n; i++)
+        redis_bulk_leave(b, &v[i]);
     redis_key(r, slice_of(REDIS_UNACKED));
     redis_key(r, slice_of(REDIS_INDEX));
     redis_arg_score(r, clock_wall_ms(b->clock));
@@ -291,6 +368,8 @@ int redis_bury(struct broker *base, const struct broker_bury *v, size_t n, struc
 
     if (!r)
         return -1;
+    for (size_t i = 0; i < n; i++)
+        redis_bulk_leave(b, &v[i].receipt);
     redis_key(r, slice_of(REDIS_UNACKED));
     redis_key(r, slice_of(REDIS_INDEX));
     redis_key(r, slice_of(REDIS_TOTALS));

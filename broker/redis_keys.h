@@ -27,6 +27,7 @@
 #define REDIS_SENT        "celeriac:sent"
 #define REDIS_QUEUES      "celeriac:queues"
 #define REDIS_FENCE       "celeriac:fence"
+#define REDIS_BULK        "celeriac:bulk" /* the lists: + ":" + name */
 #define REDIS_TOKEN       "celeriac:token:"
 #define REDIS_DELAYED     "celeriac:delayed"
 #define REDIS_DELAYED_MSG "celeriac:delayed:messages"

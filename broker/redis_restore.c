@@ -326,6 +326,7 @@ static int release_some(struct redis_broker *b, const struct broker_release *v, 
     for (size_t i = 0; i < n; i++) {
         struct redis_restore_item *item = &job->items[job->len];
 
+        redis_bulk_leave(b, &v[i].receipt);
         redis_lease_load(&item->lease, &v[i].receipt);
         if (item->lease.queue >= b->queues_len) {
             redis_refuse(b, v[i].tag);

@@ -62,6 +62,12 @@
     "  if n ~= 0 then redis.call('HINCRBY', key, name, n) end\n"                                   \
     "end\n"
 
+/* How many messages of a value of celeriac:bulk have not ended. S12. */
+#define LUA_LEFT_IN_BULK                                                                           \
+    "local function left_in_bulk(v)\n"                                                             \
+    "  return select(2, string.gsub(string.match(v, '^[-x]+ ') or '', '%-', ''))\n"                \
+    "end\n"
+
 /* What the end of a delivery means for the key it holds: r given up, else the new value's first
  * letter and its life. S10, S11. */
 #define LUA_SETTLE                                                                                 \
@@ -158,9 +164,12 @@ static const char sent_sweep[] =
  * ring for all keys that a reading script was given, so that every fetch rang for what it wrote
  * itself, and other workers' leases for idle ones. ARGV how many, score, field in front of the
  * fence, field behind it, how many bytes, `listen` when the bell is to ring for the lists that are
- * empty then (`look`: they probably all are), then per list the tail of the recorded value. Returns
- * the first fence, how many of the lists, from the first on, are empty now and were read, and pairs
- * of list number and element; nothing when there were none at all. S1, S2. What stands in front,
+ * empty then (`look`: they probably all are), a name for what is leased in bulk ('': nothing is),
+ * then per list the tail of the recorded value. Returns the first fence, how many of the lists,
+ * from the first on, are empty now and were read (-1: nothing can be leased in bulk here), and
+ * pairs of list number and element; nothing when there were none at all. S1, S2. When the first
+ * list that holds something holds many they are leased in bulk, and the pair is list number and how
+ * many. S12. What stands in front,
  * where it is not one of many fetches, does nothing but make a wrong type fail before the first
  * pop; HDEL comes first because a server out of memory refuses a growing command there. If a type
  * has become wrong since, what was popped goes back to where it was. Lists are read after they were
@@ -168,6 +177,7 @@ static const char sent_sweep[] =
  * to 16 messages while those that came were small; before Redis 6.2 each is one. */
 static const char fetch[] =
     "local unacked, index, numbers = '" REDIS_UNACKED "', '" REDIS_INDEX "', '" REDIS_FENCE "'\n"
+    "local bulk = '" REDIS_BULK "'\n"
     "if ARGV[6] == 'look' and redis.call('EXISTS', unpack(KEYS)) == 0 then return {} end\n"
     "if ARGV[6] ~= 'listen' then\n"
     "  redis.call('HDEL', unacked, '')\n"
@@ -175,6 +185,35 @@ static const char fetch[] =
     "  redis.call('SETRANGE', numbers, 0, '')\n"
     "end\n"
     "local want, room = tonumber(ARGV[1]), tonumber(ARGV[5])\n"
+    "local function first()\n"
+    "  for i = 1, #KEYS do\n"
+    "    if redis.pcall('RPOP', KEYS[i], 0) then return i end\n"
+    "  end\n"
+    "end\n"
+    "local function lease_in_bulk(i)\n"
+    "  redis.call('HDEL', bulk, '')\n"
+    "  local list = bulk .. ':' .. ARGV[7]\n"
+    "  local n = redis.pcall('SORT', KEYS[i], 'BY', 'nosort', 'LIMIT', 0, want, 'DESC',\n"
+    "    'STORE', list)\n"
+    "  if type(n) ~= 'number' then return -1 end\n"
+    "  local size = redis.pcall('MEMORY', 'USAGE', list, 'SAMPLES', 0)\n"
+    "  local may = type(size) ~= 'table' and not redis.pcall('LRANGE', list, 1, 0).err\n"
+    "  if not may or n < 16 or size > room then\n"
+    "    redis.call('DEL', list)\n"
+    "    return may and 0 or -1\n"
+    "  end\n"
+    "  local fence = redis.call('INCRBY', numbers, n) - n + 1\n"
+    "  redis.call('HSET', bulk, ARGV[7], string.rep('-', n)\n"
+    "    .. string.format(' %.0f ', fence) .. ARGV[2] .. ' ' .. ARGV[7 + i])\n"
+    "  redis.call('LTRIM', KEYS[i], 0, -n - 1)\n"
+    "  return {fence, 0, i - 1, n}\n"
+    "end\n"
+    "local some, refused = ARGV[7] ~= '' and first(), 0\n"
+    "if some then\n"
+    "  local leased = lease_in_bulk(some)\n"
+    "  if type(leased) == 'table' then return leased end\n"
+    "  refused = leased\n"
+    "end\n"
     "local out, n, empty, step, most = {0, 0}, 0, 0, 2, 16\n"
     "local function pop(key, count)\n"
     "  if count > 1 then\n"
@@ -222,7 +261,7 @@ static const char fetch[] =
     "for k = 1, wrong and 0 or n do\n"
     "  local field = ARGV[3] .. string.format('%020.0f', fence - n + k) .. ARGV[4]\n"
     "  hset[2 * k - 1] = field\n"
-    "  hset[2 * k] = '[' .. out[2 * k + 2] .. ARGV[7 + out[2 * k + 1]]\n"
+    "  hset[2 * k] = '[' .. out[2 * k + 2] .. ARGV[8 + out[2 * k + 1]]\n"
     "  zadd[2 * k - 1] = ARGV[2]\n"
     "  zadd[2 * k] = field\n"
     "end\n"
@@ -234,7 +273,7 @@ static const char fetch[] =
     "  return wrong\n"
     "end\n"
     "out[1] = fence - n + 1\n"
-    "out[2] = empty\n"
+    "out[2] = refused < 0 and refused or empty\n"
     "return out\n";
 
 /* KEYS unacked, unacked_index, totals, delayed, delayed:messages, then per item: result key,
@@ -318,6 +357,94 @@ static const char finish[] = LUA_IS_SUCCESS LUA_FITS LUA_DELAY LUA_COUNT LUA_SET
     "if #gone > 0 then call('ZREM', KEYS[2], unpack(gone)) end\n"
     "for name, n in pairs(total) do count(KEYS[3], name, n) end\n"
     "return out\n";
+
+/* Usual ends of what is leased in bulk. KEYS totals, celeriac:bulk, then lists of messages, each
+ * followed by the result keys of items that are in it; a list may come again. ARGV broker db,
+ * result db, px of a result, then '' for each list, and per item twice its number in the list, from 1 on, and 1 more when it was never
+ * counted as published, and its document. Returns as finish does. S4, S5, S7, S9, S12. */
+static const char finish_bulk[] = LUA_IS_SUCCESS LUA_COUNT
+    "local call, out, stored = redis.call, {}, {}\n"
+    "local lists, list = {}, nil\n"
+    "local published, succeeded, duplicates = 0, 0, 0\n"
+    "local function open(key)\n"
+    "  local name = string.sub(key, #KEYS[2] + 2)\n"
+    "  local text, rest = string.match(call('HGET', KEYS[2], name) or '', '^([-x]+)( .*)')\n"
+    "  text = text or ''\n"
+    "  return {name = name, marks = {string.byte(text, 1, -1)}, rest = rest,\n"
+    "    left = select(2, string.gsub(text, '%-', ''))}\n"
+    "end\n"
+    "local function close(key, l)\n"
+    "  if l.left > 0 then\n"
+    "    call('HSET', KEYS[2], l.name, string.char(unpack(l.marks)) .. l.rest)\n"
+    "  elseif l.rest then\n"
+    "    call('HDEL', KEYS[2], l.name)\n"
+    "    call('DEL', key)\n"
+    "  end\n"
+    "end\n"
+    "local function take(n)\n"
+    "  local at = math.floor(n / 2)\n"
+    "  if list.marks[at] ~= 45 then return 0 end\n"
+    "  list.marks[at] = 120\n"
+    "  list.left = list.left - 1\n"
+    "  published = published + n % 2\n"
+    "  return 1\n"
+    "end\n"
+    "local _, bad = in_results(is_success, KEYS[4])\n"
+    "if bad then return bad end\n"
+    "call('HDEL', KEYS[2], '')\n"
+    "local k, a = 3, 4\n"
+    "while a <= #ARGV do\n"
+    "  if ARGV[a] == '' then\n"
+    "    list = lists[KEYS[k]] or open(KEYS[k])\n"
+    "    lists[KEYS[k]] = list\n"
+    "    k, a = k + 1, a + 1\n"
+    "  else\n"
+    "    out[#out + 1] = take(tonumber(ARGV[a]))\n"
+    "    if out[#out] == 1 then stored[#out] = {KEYS[k], ARGV[a + 1]} end\n"
+    "    k, a = k + 1, a + 2\n"
+    "  end\n"
+    "end\n"
+    "for key, l in pairs(lists) do close(key, l) end\n"
+    "for i, result in pairs(stored) do\n"
+    "  succeeded = succeeded + 1\n"
+    "  if not in_results(keep, result[1], ARGV[3], result[2]) then\n"
+    "    out[i] = 2\n"
+    "    duplicates = duplicates + 1\n"
+    "  end\n"
+    "end\n"
+    "count(KEYS[1], 'published', published)\n"
+    "count(KEYS[1], 'succeeded', succeeded)\n"
+    "count(KEYS[1], 'duplicates', duplicates)\n"
+    "return out\n";
+
+/* What is left of a lease in bulk becomes leases of their own. KEYS unacked, unacked_index,
+ * celeriac:bulk, list. Returns how many, 0 when it is over. S1, S2, S12. */
+static const char unbulk[] =
+    "local name = string.sub(KEYS[4], #KEYS[3] + 2)\n"
+    "local value = redis.call('HGET', KEYS[3], name)\n"
+    "if not value then return 0 end\n"
+    "local marks, fence, score, tail = string.match(value, '^([-x]+) (%d+) (%S+) (.*)')\n"
+    "local head, back = string.match(name, '^(.*/)%d+(/%d+/%x+)$')\n"
+    "if not (marks and head) then return redis.error_reply('ERR not a lease: ' .. name) end\n"
+    "redis.call('HDEL', KEYS[1], '')\n"
+    "redis.call('ZREM', KEYS[2], '')\n"
+    "local hset, zadd = {}, {}\n"
+    "for i, element in ipairs(redis.call('LRANGE', KEYS[4], 0, #marks - 1)) do\n"
+    "  if string.byte(marks, i) == 45 then\n"
+    "    local field = head .. string.format('%020.0f', fence + i - 1) .. back\n"
+    "    hset[#hset + 1] = field\n"
+    "    hset[#hset + 1] = '[' .. element .. tail\n"
+    "    zadd[#zadd + 1] = score\n"
+    "    zadd[#zadd + 1] = field\n"
+    "  end\n"
+    "end\n"
+    "if #zadd > 0 then\n"
+    "  redis.call('ZADD', KEYS[2], unpack(zadd))\n"
+    "  redis.call('HSET', KEYS[1], unpack(hset))\n"
+    "end\n"
+    "redis.call('HDEL', KEYS[3], name)\n"
+    "redis.call('DEL', KEYS[4])\n"
+    "return #zadd / 2\n";
 
 /* KEYS unacked, then result keys. ARGV broker db, result db, then per item: field, px, document.
  * S3, S5. */
@@ -410,14 +537,16 @@ static const char move[] = LUA_FITS LUA_DELAY
     "end\n"
     "return out\n";
 
-/* KEYS unacked_index. ARGV latest score, offset, limit. Returns the earliest score that is later,
- * or
- * '', and pairs of field and score, latest first. */
+/* KEYS unacked_index, celeriac:bulk. ARGV latest score, offset, limit. Returns the earliest score
+ * that is later, or '', pairs of name and value of what is leased in bulk, and pairs of field and
+ * score, latest first. */
 static const char sweep[] =
     "local later = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. ARGV[1], '+inf', 'WITHSCORES',\n"
     "  'LIMIT', 0, 1)\n"
     "local out = redis.call('ZREVRANGEBYSCORE', KEYS[1], ARGV[1], '-inf', 'WITHSCORES',\n"
     "  'LIMIT', ARGV[2], ARGV[3])\n"
+    "local bulk = redis.pcall('HGETALL', KEYS[2])\n"
+    "table.insert(out, 1, bulk.err and {} or bulk)\n"
     "table.insert(out, 1, later[2] or '')\n"
     "return out\n";
 
@@ -492,31 +621,32 @@ static const char forget[] = "if ARGV[2] ~= '' then redis.call('SELECT', ARGV[2]
                              "if ARGV[2] ~= '' then redis.call('SELECT', ARGV[1]) end\n"
                              "return n\n";
 
-/* KEYS totals, unacked, delayed, queues, sent, then every list. Returns the number of known queues
- * (to see that none came in between), waiting, leased, delayed, what producers count themselves,
- * and the counters. */
-static const char totals[] =
-    "local waiting, sent = 0, 0\n"
-    "for i = 6, #KEYS do\n"
+/* KEYS totals, unacked, delayed, queues, sent, celeriac:bulk, then every list. Returns the number
+ * of known queues (to see that none came in between), waiting, leased, delayed, what producers
+ * count themselves, and the counters. */
+static const char totals[] = LUA_LEFT_IN_BULK
+    "local waiting, sent, leased = 0, 0, redis.call('HLEN', KEYS[2])\n"
+    "for i = 7, #KEYS do\n"
     "  local n = redis.pcall('LLEN', KEYS[i])\n"
     "  if type(n) == 'number' then waiting = waiting + n end\n"
     "end\n"
     "for _, n in ipairs(redis.call('HVALS', KEYS[5])) do sent = sent + n end\n"
-    "local out = {redis.call('SCARD', KEYS[4]), waiting, redis.call('HLEN', KEYS[2]),\n"
+    "for _, v in ipairs(redis.call('HVALS', KEYS[6])) do leased = leased + left_in_bulk(v) end\n"
+    "local out = {redis.call('SCARD', KEYS[4]), waiting, leased,\n"
     "  redis.call('ZCARD', KEYS[3]), sent}\n"
     "for _, v in ipairs(redis.call('HGETALL', KEYS[1])) do out[#out + 1] = v end\n"
     "return out\n";
 
-/* KEYS unacked, then per queue: four lists, its index of delayed, dead, unknown. Returns per queue
- * waiting, delayed, dead, unknown; then pairs of the end of a recorded value (its quoted routing
- * key) and how many have it. */
-static const char queues[] =
+/* KEYS unacked, celeriac:bulk, then per queue: four lists, its index of delayed, dead, unknown.
+ * Returns per queue waiting, delayed, dead, unknown; then pairs of the end of a recorded value (its
+ * quoted routing key) and how many have it. */
+static const char queues[] = LUA_LEFT_IN_BULK
     "local function len(command, key)\n"
     "  local n = redis.pcall(command, key)\n"
     "  return type(n) == 'number' and n or 0\n"
     "end\n"
     "local out, leased = {}, {}\n"
-    "for i = 2, #KEYS, 7 do\n"
+    "for i = 3, #KEYS, 7 do\n"
     "  local waiting = 0\n"
     "  for j = 0, 3 do waiting = waiting + len('LLEN', KEYS[i + j]) end\n"
     "  out[#out + 1] = waiting\n"
@@ -524,18 +654,21 @@ static const char queues[] =
     "  out[#out + 1] = len('LLEN', KEYS[i + 5])\n"
     "  out[#out + 1] = len('LLEN', KEYS[i + 6])\n"
     "end\n"
-    "for _, v in ipairs(redis.call('HVALS', KEYS[1])) do\n"
+    "local function add(v, n)\n"
     "  local key = string.match(string.sub(v, -2000), '(\"[^\"]*\")%]$') or ''\n"
-    "  leased[key] = (leased[key] or 0) + 1\n"
+    "  leased[key] = (leased[key] or 0) + n\n"
     "end\n"
+    "for _, v in ipairs(redis.call('HVALS', KEYS[1])) do add(v, 1) end\n"
+    "for _, v in ipairs(redis.call('HVALS', KEYS[2])) do add(v, left_in_bulk(v)) end\n"
     "for key, n in pairs(leased) do\n"
     "  out[#out + 1] = key\n"
     "  out[#out + 1] = n\n"
     "end\n"
     "return out\n";
 
-/* KEYS unacked, delayed:messages, the queue's index of delayed, four lists. ARGV limit, quoted
- * queue name. Returns quadruples: w, d or l; priority or tag; due; envelope (l: recorded value). */
+/* KEYS unacked, delayed:messages, the queue's index of delayed, four lists, celeriac:bulk (the
+ * lists that it names are not known before). ARGV limit, quoted queue name. Returns quadruples: w,
+ * d or l; priority or tag; due; envelope (l: recorded value). */
 static const char peek[] =
     "local out, left = {}, tonumber(ARGV[1])\n"
     "local function row(state, priority, time, envelope)\n"
@@ -560,6 +693,15 @@ static const char peek[] =
     "  local tail = ARGV[2] .. ']'\n"
     "  for _, v in ipairs(redis.call('HVALS', KEYS[1])) do\n"
     "    if string.sub(v, -#tail) == tail then row('l', 0, '0', v) end\n"
+    "  end\n"
+    "  local bulk = redis.call('HGETALL', KEYS[8])\n"
+    "  for j = 1, #bulk, 2 do\n"
+    "    local marks, behind = string.match(bulk[j + 1], '^([-x]+) %d+ %S+ (.*)')\n"
+    "    local some = left > 0 and marks and string.sub(behind, -#tail) == tail\n"
+    "    local list = KEYS[8] .. ':' .. bulk[j]\n"
+    "    for i, m in ipairs(some and redis.call('LRANGE', list, 0, #marks - 1) or {}) do\n"
+    "      if string.byte(marks, i) == 45 then row('l', 0, '0', '[' .. m .. behind) end\n"
+    "    end\n"
     "  end\n"
     "end\n"
     "return out\n";
@@ -646,6 +788,8 @@ static const char *const texts[REDIS_SCRIPTS] = {
     [REDIS_SCRIPT_SENT_SWEEP] = sent_sweep,
     [REDIS_SCRIPT_FETCH] = fetch,
     [REDIS_SCRIPT_FINISH] = finish,
+    [REDIS_SCRIPT_FINISH_BULK] = finish_bulk,
+    [REDIS_SCRIPT_UNBULK] = unbulk,
     [REDIS_SCRIPT_NOTE] = note,
     [REDIS_SCRIPT_RENEW] = renew,
     [REDIS_SCRIPT_BURY] = bury,

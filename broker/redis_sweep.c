@@ -77,14 +77,15 @@ static void swept(void *owner, struct redis_request *r, const redisReply *reply)
     struct redis_broker *b = owner;
     struct redis_restore *job = redis_restore_new(b, REDIS_RESTORE_BATCH);
     int64_t now = clock_wall_ms(b->clock), later = score_of(redis_at(reply, 0));
-    int64_t next = (later && later < now ? later : now) + shortest_ms(b);
+    int64_t next = sooner((later && later < now ? later : now) + shortest_ms(b),
+                          redis_bulk_sweep(b, redis_at(reply, 1)));
 
     (void)r;
     b->sweeping = false;
-    b->sweep_offset = reply->elements / 2 == SWEEP ? b->sweep_offset + SWEEP : 0;
+    b->sweep_offset = (reply->elements - 2) / 2 == SWEEP ? b->sweep_offset + SWEEP : 0;
     if (!job)
         return;
-    for (size_t i = 1; i + 1 < reply->elements; i += 2)
+    for (size_t i = 2; i + 1 < reply->elements; i += 2)
         next = sooner(next, check_score(b, job, redis_slice(redis_at(reply, i)),
                                         score_of(redis_at(reply, i + 1))));
     sweep_again_at(b, b->sweep_offset ? now + REDIS_TICK_MS : next);
@@ -113,6 +114,7 @@ void redis_sweep(struct redis_broker *b)
     if (!r)
         return;
     redis_key(r, slice_of(REDIS_INDEX));
+    redis_key(r, slice_of(REDIS_BULK));
     redis_arg_score(r, clock_wall_ms(b->clock) - shortest_ms(b));
     redis_argi(r, b->sweep_offset);
     redis_argi(r, SWEEP);
@@ -202,7 +204,7 @@ static void scan_failed(void *owner, struct redis_request *r, const struct err *
 static const struct redis_op op_scan = {
     .name = "recover", .done = scanned, .failed = scan_failed, .once = true};
 
-void redis_recover(struct redis_broker *b)
+static void scan(struct redis_broker *b)
 {
     struct redis_request *r = redis_new(b, &op_scan, REDIS_PLAIN, NULL);
 
@@ -210,6 +212,28 @@ void redis_recover(struct redis_broker *b)
         return;
     redis_key(r, slice_of("HKEYS"));
     redis_key(r, slice_of(REDIS_UNACKED));
+    redis_proceed(b, r);
+}
+
+/* Those in bulk first: they are leases of their own when the others are looked at. */
+static void bulk_scanned(void *owner, struct redis_request *r, const redisReply *reply)
+{
+    (void)r;
+    redis_bulk_recover(owner, reply);
+    scan(owner);
+}
+
+static const struct redis_op op_scan_bulk = {
+    .name = "recover", .done = bulk_scanned, .failed = scan_failed, .once = true};
+
+void redis_recover(struct redis_broker *b)
+{
+    struct redis_request *r = redis_new(b, &op_scan_bulk, REDIS_PLAIN, NULL);
+
+    if (!r)
+        return;
+    redis_key(r, slice_of("HGETALL"));
+    redis_key(r, slice_of(REDIS_BULK));
     b->recovering = redis_submit(b, r, NULL) == 0;
 }
 
@@ -222,6 +246,7 @@ void redis_release_held(struct redis_broker *b)
 
     if (!all)
         return;
+    redis_bulk_leave_all(b);
     for (size_t i = 0; i < b->held.cap; i++) {
         const struct redis_lease *lease = &b->held.slots[i];
 

@@ -122,5 +122,6 @@ extern const struct contract_row suite_claim[];
 extern const struct contract_row suite_finish[];
 extern const struct contract_row suite_results[];
 extern const struct contract_row suite_operators[];
+extern const struct contract_row suite_many[];
 
 #endif

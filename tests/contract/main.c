@@ -13,7 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define CASES_MAX 100
+#define CASES_MAX 150
 
 struct backend {
     const char *name;
@@ -65,7 +65,8 @@ static const struct backend backends[] = {
 };
 
 static const struct contract_row *const suites[] = {suite_publish, suite_lease,   suite_finish,
-                                                    suite_claim,   suite_results, suite_operators};
+                                                    suite_claim,   suite_results, suite_operators,
+                                                    suite_many};
 
 static void wait_for_redis(const char *socket)
 {

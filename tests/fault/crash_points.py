@@ -181,12 +181,26 @@ def at_retry(name, kind):
     return True
 
 
-SPECIAL = {"amqp.before-totals-ack": at_status, "amqp.before-grave-ack": at_retry}
+def at_bulk(name, kind):
+    """The process that has just leased many short jobs at once dies before it has read them."""
+    with broker(kind) as (url, directory):
+        call_many(url, [{"task": "math.add", "args": [n, 1]} for n in range(MANY)])
+        flag, env = fault(name, directory)
+        with Alive(url, directory, env) as alive:
+            wait_until(lambda: alive.look() or totals(url)["succeeded"] >= MANY, f"{MANY} results after a death at {name}")
+            wait_until(lambda: left(url) == 0, "the last lease")
+        t = totals(url)
+        assert t["published"] == t["succeeded"] == MANY and t["duplicates"] == unaccounted(t) == 0, t
+        return not flag.exists()
+
+
+SPECIAL = {"amqp.before-totals-ack": ("an operator's command", at_status), "amqp.before-grave-ack": ("an operator's command", at_retry),
+           "redis.after-bulk": ("worker", at_bulk)}
 
 
 def try_point(name, kind):
     began = time.monotonic()
-    attempts = (("worker", at_worker), ("call", at_call)) if name not in SPECIAL else (("an operator's command", SPECIAL[name]),)
+    attempts = (SPECIAL[name],) if name in SPECIAL else (("worker", at_worker), ("call", at_call))
     where = [role for role, attempt in attempts if attempt(name, kind)]
     if not where and name not in ELSEWHERE:
         raise AssertionError("no process passed it")

@@ -1,0 +1,316 @@
+#include "broker/redis_bulk.h"
+
+#include "base/fault.h"
+#include "broker/redis.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+void redis_bulk_release(struct redis_bulks *bulks)
+{
+    free(bulks->items);
+    *bulks = (struct redis_bulks){0};
+}
+
+/* --- names --- */
+
+static void name_of(const struct redis_broker *b, struct buf *out, uint64_t number)
+{
+    const struct redis_lease lease = {.fence = number,
+                                      .generation = b->generation,
+                                      .lease_ms = (uint32_t)b->lease_ms,
+                                      .instance = b->instance};
+
+    redis_field(out, b->node, &lease);
+}
+
+static void add_key(struct redis_request *r, struct slice name)
+{
+    redis_key2(r, REDIS_BULK ":", name);
+}
+
+static void add_own_key(struct redis_broker *b, struct redis_request *r, uint64_t number)
+{
+    struct buf name = BUF_INIT;
+
+    name_of(b, &name, number);
+    add_key(r, buf_slice(&name));
+    if (name.failed)
+        r->keys.failed = true;
+    buf_release(&name);
+}
+
+void redis_bulk_key(struct redis_broker *b, struct redis_request *r, const struct redis_bulk *bulk)
+{
+    add_own_key(b, r, bulk->number);
+}
+
+/* --- fetching --- */
+
+bool redis_bulk_wanted(const struct redis_broker *b, int want)
+{
+    return b->bulks.likely && !b->bulks.refused && !b->look && want >= REDIS_BULK_MIN;
+}
+
+void redis_bulk_arg_name(struct redis_broker *b, struct redis_request *r)
+{
+    struct buf name = BUF_INIT;
+
+    name_of(b, &name, ++b->bulks.last_number);
+    redis_arg(r, buf_slice(&name));
+    if (name.failed)
+        r->args.failed = true;
+    buf_release(&name);
+}
+
+/* The sooner of the time that it may last and a part of the lease. */
+static int64_t until(const struct redis_broker *b)
+{
+    int64_t part = b->lease_ms / 4;
+
+    return clock_mono_ms(b->clock) + (part < REDIS_BULK_MS ? part : REDIS_BULK_MS);
+}
+
+void redis_bulk_leased(struct redis_broker *b, uint64_t fence, size_t list, size_t len)
+{
+    b->bulks.asked = (struct redis_bulk){.number = b->bulks.last_number,
+                                         .fence = fence,
+                                         .len = len,
+                                         .left = len,
+                                         .until_ms = until(b)};
+    b->bulks.list = list;
+}
+
+static int keep(struct redis_bulks *bulks, const struct redis_bulk *bulk)
+{
+    if (bulks->len == bulks->cap) {
+        size_t cap = bulks->cap ? 2 * bulks->cap : 8;
+        struct redis_bulk *items = realloc(bulks->items, cap * sizeof(*items));
+
+        if (!items)
+            return -1;
+        bulks->items = items;
+        bulks->cap = cap;
+    }
+    bulks->items[bulks->len++] = *bulk;
+    return 0;
+}
+
+static void leave(struct redis_broker *b, struct slice name);
+
+static void leave_own(struct redis_broker *b, uint64_t number)
+{
+    struct buf name = BUF_INIT;
+
+    name_of(b, &name, number);
+    if (!name.failed)
+        leave(b, buf_slice(&name)); /* else another worker does it when its time is over */
+    buf_release(&name);
+}
+
+/* An answer comes early, and empty, when the fetch script had to be loaded again. */
+static void came(void *owner, struct redis_request *r, const redisReply *reply)
+{
+    struct redis_broker *b = owner;
+    struct redis_bulk bulk = b->bulks.asked;
+
+    (void)r;
+    if (bulk.len == 0)
+        return;
+    b->bulks.asked.len = 0;
+    bulk.len = bulk.left = reply->elements < bulk.len ? reply->elements : bulk.len;
+    if (bulk.len && keep(&b->bulks, &bulk) != 0)
+        leave_own(b, bulk.number);
+    redis_fetched_bulk(b, &bulk, reply);
+}
+
+/* The messages are leased and nobody has them: the next connection finds them, and fetches one by
+ * one if this one may not. */
+static void not_read(void *owner, struct redis_request *r, const struct err *why)
+{
+    struct redis_broker *b = owner;
+
+    (void)r;
+    if (b->bulks.asked.len == 0 || why->code == ERR_RECONNECT)
+        return;
+    log_warn(b->log, "messages not leased in bulk any more", "error=\"%s\"", why->text);
+    b->bulks.refused = true;
+    b->main.broken = *why;
+    b->main.broken.code = ERR_RECONNECT;
+}
+
+static const struct redis_op op_read = {.name = "fetch", .done = came, .failed = not_read};
+
+void redis_bulk_read(struct redis_broker *b)
+{
+    struct redis_request *r = redis_new(b, &op_read, REDIS_PLAIN, NULL);
+
+    if (!r)
+        return;
+    redis_key(r, slice_of("LRANGE"));
+    add_own_key(b, r, b->bulks.last_number);
+    redis_key(r, slice_of("0"));
+    redis_key(r, slice_of("-1"));
+    redis_submit(b, r, NULL);
+}
+
+/* --- ending --- */
+
+struct redis_bulk *redis_bulk_of(struct redis_broker *b, uint64_t fence)
+{
+    for (size_t i = b->bulks.len; i-- > 0;) {
+        struct redis_bulk *bulk = &b->bulks.items[i];
+
+        if (fence >= bulk->fence && fence - bulk->fence < bulk->len)
+            return bulk;
+    }
+    return NULL;
+}
+
+static void forget(struct redis_bulks *bulks, struct redis_bulk *bulk)
+{
+    size_t i = (size_t)(bulk - bulks->items);
+
+    memmove(bulk, bulk + 1, (--bulks->len - i) * sizeof(*bulk));
+}
+
+void redis_bulk_ended(struct redis_broker *b, uint64_t fence)
+{
+    struct redis_bulk *bulk = redis_bulk_of(b, fence);
+
+    if (bulk && --bulk->left == 0)
+        forget(&b->bulks, bulk);
+}
+
+/* --- leases of their own --- */
+
+/* In doubt it is asked once more: then it is over, or it is not. */
+static void not_left(void *owner, struct redis_request *r, const struct err *why)
+{
+    struct redis_broker *b = owner;
+    const char *name = r->state;
+
+    if (why->code == ERR_RECONNECT)
+        leave(b, slice_of(name));
+    else
+        log_warn(b->log, "lease in bulk stays", "name=%s error=\"%s\"", name, why->text);
+}
+
+static const struct redis_op op_leave = {.name = "unbulk", .failed = not_left, .free_state = free};
+
+static void leave(struct redis_broker *b, struct slice name)
+{
+    struct redis_request *r = redis_new(b, &op_leave, REDIS_SCRIPT_UNBULK, NULL);
+
+    if (!r)
+        return;
+    r->state = slice_dup(name);
+    redis_key(r, slice_of(REDIS_UNACKED));
+    redis_key(r, slice_of(REDIS_INDEX));
+    redis_key(r, slice_of(REDIS_BULK));
+    add_key(r, name);
+    if (!r->state)
+        r->keys.failed = true;
+    redis_submit(b, r, NULL);
+}
+
+static void leave_bulk(struct redis_broker *b, struct redis_bulk *bulk)
+{
+    leave_own(b, bulk->number);
+    forget(&b->bulks, bulk);
+}
+
+void redis_bulk_leave(struct redis_broker *b, const struct broker_receipt *receipt)
+{
+    struct redis_bulk *bulk;
+    struct redis_lease lease;
+
+    redis_lease_load(&lease, receipt);
+    bulk = redis_bulk_of(b, lease.fence);
+    if (bulk)
+        leave_bulk(b, bulk);
+}
+
+void redis_bulk_leave_all(struct redis_broker *b)
+{
+    while (b->bulks.len)
+        leave_bulk(b, &b->bulks.items[0]);
+}
+
+void redis_bulk_leave_old(struct redis_broker *b)
+{
+    int64_t now = clock_mono_ms(b->clock);
+
+    while (b->bulks.len && b->bulks.items[0].until_ms <= now)
+        leave_bulk(b, &b->bulks.items[0]);
+}
+
+int64_t redis_bulk_deadline(const struct redis_broker *b)
+{
+    return b->bulks.len ? b->bulks.items[0].until_ms : CLOCK_NEVER;
+}
+
+/* --- other brokers' --- */
+
+static bool is_here(const struct redis_broker *b, uint64_t number)
+{
+    for (size_t i = 0; i < b->bulks.len; i++) {
+        if (b->bulks.items[i].number == number)
+            return true;
+    }
+    return false;
+}
+
+/* As a lease of its own is (redis_sweep.c). */
+static bool is_orphan(const struct redis_broker *b, struct slice name)
+{
+    struct redis_lease lease;
+    struct slice node;
+
+    if (redis_field_parse(name, &node, &lease) != 0 || !slice_is(node, b->node))
+        return false;
+    if (lease.generation != b->generation)
+        return lease.generation < b->generation;
+    return lease.instance == b->instance && !is_here(b, lease.fence);
+}
+
+void redis_bulk_recover(struct redis_broker *b, const redisReply *all)
+{
+    for (size_t i = 0; i + 1 < all->elements; i += 2) {
+        struct slice name = redis_slice(redis_at(all, i));
+
+        if (name.ptr && is_orphan(b, name))
+            leave(b, name);
+    }
+}
+
+/* When the lease is over, or CLOCK_NEVER: the third word of "marks fence score tail". */
+static int64_t over_at(struct slice name, struct slice value)
+{
+    struct redis_lease lease;
+    struct slice node;
+    double score;
+
+    if (!name.ptr || !value.ptr || redis_field_parse(name, &node, &lease) != 0 ||
+        sscanf(value.ptr, "%*[-x] %*u %lf", &score) != 1)
+        return CLOCK_NEVER;
+    return (int64_t)(score * 1000 + 0.5) + lease.lease_ms;
+}
+
+int64_t redis_bulk_sweep(struct redis_broker *b, const redisReply *all)
+{
+    int64_t now = clock_wall_ms(b->clock), next = CLOCK_NEVER;
+
+    for (size_t i = 0; i + 1 < all->elements; i += 2) {
+        struct slice name = redis_slice(redis_at(all, i));
+        int64_t at = over_at(name, redis_slice(redis_at(all, i + 1)));
+
+        if (at <= now) {
+            log_info(b->log, "lease in bulk is over", "name=%.*s", SLICE_ARG(name));
+            leave(b, name);
+            at = now + REDIS_TICK_MS;
+        }
+        next = at < next ? at : next;
+    }
+    return next;
+}

@@ -1,0 +1,98 @@
+/*
+ * redis_bulk.h - many messages under one lease.
+ *
+ * Purpose: a message that Lua records in `unacked` is hashed from end to end twice and copied six
+ * times, which is half of what a short job costs the server. Model: when a fetch wants many and the
+ * last one found many small ones, the script moves them to a list of their own, natively, and a
+ * plain LRANGE reads it (redis_script.h S12). That is one lease: most of its jobs end in the usual
+ * way, all within milliseconds, and finish marks them. Whatever else happens to one of them, or
+ * REDIS_BULK_MS, makes all that are left leases of their own first: then they are what every other
+ * part of this backend knows, and what kombu restores. So do a successor, and any worker that sees
+ * the time of the lease run out.
+ *
+ * CRASH: after the fetch script, before LRANGE is answered - as after any fetch; the list is found
+ * by its field. Invariants: a lease in bulk is here as long as one of its messages is ours and was
+ * not asked to leave it; requests are answered in order, so what is asked after redis_bulk_leave
+ * finds the lease in `unacked`. Ownership: the broker's. Fork rule: as redis.h.
+ */
+#ifndef BROKER_REDIS_BULK_H
+#define BROKER_REDIS_BULK_H
+
+#include "base/err.h"
+#include "broker/broker.h"
+#include "broker/redis_keys.h"
+
+#include <hiredis/hiredis.h>
+
+#define REDIS_BULK_MIN 16   /* messages; below that it is no cheaper */
+#define REDIS_BULK_MS  1000 /* then they become leases of their own */
+
+struct redis_broker;
+struct redis_request;
+
+struct redis_bulk {
+    uint64_t number;
+    uint64_t fence;   /* of the first message */
+    size_t len;       /* messages */
+    size_t left;      /* of them not ended */
+    int64_t until_ms; /* monotonic */
+};
+
+struct redis_bulks {
+    struct redis_bulk *items; /* owned, the oldest first */
+    size_t len;
+    size_t cap;
+    uint64_t last_number;
+    struct redis_bulk asked; /* leased, not read yet: len is 0 when there is none */
+    size_t list;             /* of asked: the place in redis_lists.chosen */
+    bool likely;             /* the last fetch found as many as it wanted, all small */
+    bool refused;            /* the server does not do it: not asked again */
+};
+
+void redis_bulk_release(struct redis_bulks *bulks);
+
+/* --- fetching --- */
+
+/* Whether the next fetch, of so many, is to lease in bulk. */
+bool redis_bulk_wanted(const struct redis_broker *b, int want);
+
+/* The name for the fetch script; a new one. */
+void redis_bulk_arg_name(struct redis_broker *b, struct redis_request *r);
+
+/* Reads the list of that name: to be submitted right after the fetch. */
+void redis_bulk_read(struct redis_broker *b);
+
+/* What the fetch script leased; list: the place in redis_lists.chosen. The messages come with the
+ * answer to redis_bulk_read. */
+void redis_bulk_leased(struct redis_broker *b, uint64_t fence, size_t list, size_t len);
+
+/* --- ending --- */
+
+/* The lease that the fence is part of; NULL: it has a lease of its own. Borrowed until the next
+ * call. */
+struct redis_bulk *redis_bulk_of(struct redis_broker *b, uint64_t fence);
+
+/* Its list as a key. */
+void redis_bulk_key(struct redis_broker *b, struct redis_request *r, const struct redis_bulk *bulk);
+
+/* One of its messages is not ours any more. */
+void redis_bulk_ended(struct redis_broker *b, uint64_t fence);
+
+/* --- becoming leases of their own, before the next request --- */
+
+void redis_bulk_leave(struct redis_broker *b, const struct broker_receipt *receipt);
+void redis_bulk_leave_all(struct redis_broker *b);
+void redis_bulk_leave_old(struct redis_broker *b); /* whose time has come */
+int64_t redis_bulk_deadline(const struct redis_broker *b);
+
+/* --- other brokers' --- */
+
+/* What HGETALL told of celeriac:bulk: those of dead predecessors and those of ours whose reply was
+ * swallowed become leases of their own. */
+void redis_bulk_recover(struct redis_broker *b, const redisReply *all);
+
+/* The same of those whose time is over. Returns when the first of the others is (wall clock), or
+ * CLOCK_NEVER. */
+int64_t redis_bulk_sweep(struct redis_broker *b, const redisReply *all);
+
+#endif
