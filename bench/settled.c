@@ -1,6 +1,7 @@
 /*
  * Waits until a broker's jobs are done, cheaply enough to be asked while it is measured: one
- * connection, and a question when a quarter of the time that is left by the pace so far has gone.
+ * connection, and a question when a quarter of the time that is left by the pace so far has gone,
+ * but no later than half as long again as the pace is known for: the first jobs may be the slowest.
  * Prints one JSON line: the monotonic seconds at which the
  * first job was seen to be done and the last, and how many were done when the first was seen.
  * usage: settled URL JOBS [left]. `left`: by what is left in the queue `celery`, which must hold
@@ -87,12 +88,13 @@ static void note(struct course *c, int64_t done)
 /* A question costs the server and us as much as a job does: they must not come thick. */
 static useconds_t pause_us(const struct course *c, int64_t jobs)
 {
-    double each, left;
+    double known, left;
 
     if (c->done <= c->first)
         return POLL_US;
-    each = (double)(c->done_at - c->first_at) / (double)(c->done - c->first);
-    left = each * (double)(jobs - c->done) / PARTS / 1000;
+    known = (double)(c->done_at - c->first_at) / 1000;
+    left = known / (double)(c->done - c->first) * (double)(jobs - c->done) / PARTS;
+    left = left < known / 2 ? left : known / 2;
     return left > POLL_US ? (useconds_t)(left < 1e6 ? left : 1e6) : POLL_US;
 }
 
