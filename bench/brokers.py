@@ -34,7 +34,7 @@ class Broker:
     @property
     def limit(self):
         if self.redis:
-            return "limit_redis", self.url, "script"
+            return "limit_redis", self.url, "bulk"
         if self.rabbitmq:
             return "limit_amqp", self.url, AMQP[self.kind]
         return "limit_sqlite", self.directory, "full" if self.kind == "sqlite-full" else "normal"

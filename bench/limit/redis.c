@@ -5,9 +5,10 @@
  * same moment, so that it survives who took it; the result stored with an expiry and announced; the
  * record taken away. The keys and values are as long as ours. Nothing is looked into, no lease is
  * checked, nothing counted. Two batches are always in flight, so that neither side waits for the
- * other. Ways: `script` is one script per batch, `job` one script per job, and `multi` is one
- * script for the pops and plain commands in MULTI and EXEC for the rest. A round trip has the ways
- * `script` and `list`: the second one leaves the record out, and so can wait in the server.
+ * other. Ways: `script` is one script per batch, `bulk` the same with one record for the batch,
+ * whose messages do not pass through Lua, `job` one script per job, and `multi` is one script for
+ * the pops and plain commands in MULTI and EXEC for the rest. A round trip has the ways `script`
+ * and `list`: the second one leaves the record out, and so can wait in the server.
  *
  * A name of more than 64 bytes in `unacked_index` makes it a skip list from the first on. With
  * shorter names it is a packed list while fewer than 128 jobs are in flight, and ZADD then walks
@@ -24,6 +25,7 @@
 #define QUEUE      "celery"
 #define UNACKED    "unacked"
 #define INDEX      "unacked_index"
+#define BULK       "bulk"
 #define PROCESSING "processing"
 #define META       "celery-task-meta-"
 #define BELL       "bell"
@@ -61,7 +63,25 @@ static const char finish_text[] = "local n = #KEYS - 2\n"
                                   "redis.call('HDEL', KEYS[1], unpack(ARGV, n + 2))\n"
                                   "return redis.call('ZREM', KEYS[2], unpack(ARGV, n + 2))\n";
 
-enum { FETCH, FINISH, SCRIPTS };
+/* KEYS bulk, list, queue. ARGV how many, record. The list has the messages then. */
+static const char fetch_bulk_text[] =
+    "local n = redis.call('SORT', KEYS[3], 'BY', 'nosort', 'LIMIT', 0, ARGV[1], 'DESC',\n"
+    "  'STORE', KEYS[2])\n"
+    "if n == 0 then return 0 end\n"
+    "redis.call('HSET', KEYS[1], KEYS[2], ARGV[2])\n"
+    "redis.call('LTRIM', KEYS[3], 0, -n - 1)\n"
+    "return n\n";
+
+/* KEYS bulk, list, result keys. ARGV expiry, documents. */
+static const char finish_bulk_text[] = "local n = #KEYS - 2\n"
+                                       "for i = 1, n do\n"
+                                       "  redis.call('SETEX', KEYS[2 + i], ARGV[1], ARGV[1 + i])\n"
+                                       "  redis.call('PUBLISH', KEYS[2 + i], ARGV[1 + i])\n"
+                                       "end\n"
+                                       "redis.call('DEL', KEYS[2])\n"
+                                       "return n * redis.call('HDEL', KEYS[1], KEYS[2])\n";
+
+enum { FETCH, FINISH, FETCH_BULK, FINISH_BULK, SCRIPTS };
 
 /* One batch on its way: fetched, then finished. */
 struct step {
@@ -371,12 +391,72 @@ static void done_multi(struct link *l, struct step *step)
     l->done += step->finishing;
 }
 
+/* --- one record for a batch --- */
+
+static void name_list(char *out, size_t size, const struct step *step)
+{
+    snprintf(out, size, BULK ":" FIELD_FORM, (long long)step->first);
+}
+
+static void fetch_bulk(struct link *l, struct step *step)
+{
+    struct args a = {.n = 0}, read = {.n = 0};
+    char list[NAME_SIZE], count[16];
+
+    begin(l, step);
+    name_list(list, sizeof(list), step);
+    snprintf(count, sizeof(count), "%d", l->run->batch);
+    adds(&a, "EVALSHA");
+    adds(&a, l->sha[FETCH_BULK]);
+    adds(&a, "3");
+    adds(&a, BULK);
+    adds(&a, list);
+    adds(&a, QUEUE);
+    adds(&a, count);
+    adds(&a, SCORE VALUE_TAIL);
+    append(l->c, &a);
+    adds(&read, "LRANGE");
+    adds(&read, list);
+    adds(&read, "0");
+    adds(&read, "-1");
+    append(l->c, &read);
+}
+
+static void fetched_bulk(struct link *l, struct step *step)
+{
+    skip(l->c, 1);
+    take(l, step, step->first);
+}
+
+static void finish_bulk(struct link *l, struct step *step)
+{
+    char keys[LIMIT_BATCH_MAX][NAME_SIZE], list[NAME_SIZE], count[16];
+    struct args a = {.n = 0};
+
+    name_list(list, sizeof(list), step);
+    snprintf(count, sizeof(count), "%d", step->n + 2);
+    adds(&a, "EVALSHA");
+    adds(&a, l->sha[FINISH_BULK]);
+    adds(&a, count);
+    adds(&a, BULK);
+    adds(&a, list);
+    for (int i = 0; i < step->n; i++) {
+        name_result(keys[i], sizeof(keys[i]), step->numbers[i]);
+        adds(&a, keys[i]);
+    }
+    adds(&a, EXPIRES_S);
+    for (int i = 0; i < step->n; i++)
+        add(&a, l->run->result, l->run->result_len);
+    append(l->c, &a);
+}
+
 static const struct way ways[] = {
     {"script", fetch_batch, fetched_batch, finish_batch, done_batch},
+    {"bulk", fetch_bulk, fetched_bulk, finish_bulk, done_batch},
     {"job", fetch_jobs, fetched_jobs, finish_jobs, done_jobs},
     {"multi", fetch_batch, fetched_batch, finish_multi, done_multi},
 };
-static const char *const way_names[] = {"script", "job", "multi", NULL};
+static const char *const way_names[] = {"script", "bulk", "job", "multi", NULL};
 
 /* --- pushing --- */
 
@@ -465,6 +545,8 @@ static void open_link(struct link *l, const struct limit_run *run)
     }
     load(l, FETCH, fetch_text);
     load(l, FINISH, finish_text);
+    load(l, FETCH_BULK, fetch_bulk_text);
+    load(l, FINISH_BULK, finish_bulk_text);
 }
 
 /* Takes what the step's last requests brought, and sends its next: while it does, the requests of
@@ -494,7 +576,9 @@ static void check_drained(struct link *l)
 {
     redisContext *c = connect_to(l->run->url);
 
-    if (ask(c, "LLEN " QUEUE) + ask(c, "HLEN " UNACKED) + ask(c, "ZCARD " INDEX) != 0)
+    if (ask(c, "LLEN " QUEUE) + ask(c, "HLEN " UNACKED) + ask(c, "ZCARD " INDEX) +
+            ask(c, "HLEN " BULK) !=
+        0)
         limit_die("something is left");
     if (ask(c, "DBSIZE") != l->run->jobs)
         limit_die("there are not as many results as jobs");
