@@ -216,17 +216,17 @@ void lend_open_seat(struct dispatcher *d, int slot, int fd)
 
 /* ---- lending ---- */
 
-/* Lent to a runner that is busy, a job that is not short may wait while another runner becomes
- * free: so not the last of those that wait, as many as there are runners. */
-static bool may_go_ahead(const struct dispatcher *d, const struct job *job)
+/* As many as matter to policy_may_join. */
+static int count_ready(const struct dispatcher *d)
 {
-    int others = d->config->concurrency;
+    const struct job *job = TAILQ_FIRST(&d->jobs.ready);
+    int most = d->config->concurrency * POLICY_DEPTH_MAX, n = 0;
 
-    if (policy_is_short(job->options))
-        return true;
-    while (others > 0 && (job = TAILQ_NEXT(job, link)))
-        others--;
-    return others == 0;
+    if (job && policy_grain(job->options) > 1)
+        return most;
+    for (; job && n < most; job = TAILQ_NEXT(job, link))
+        n++;
+    return n;
 }
 
 /* Runners that leave after so many tasks are not lent more. */
@@ -235,8 +235,9 @@ static bool has_tasks_left(const struct dispatcher *d, const struct seat *s)
     return d->config->max_tasks <= 0 || s->tasks_done + s->lent_len < d->config->max_tasks;
 }
 
-/* The seat with the fewest jobs that still has room. */
-static struct seat *best_seat(struct dispatcher *d, const struct job *job, int64_t now_ms)
+/* The seat with the fewest jobs that still has room. behind: how many wait behind this one. */
+static struct seat *best_seat(struct dispatcher *d, const struct job *job, int behind,
+                              int64_t now_ms)
 {
     struct seat *best = NULL;
 
@@ -247,7 +248,9 @@ static struct seat *best_seat(struct dispatcher *d, const struct job *job, int64
             (!best || s->lent_len < best->lent_len))
             best = s;
     }
-    return best && (best->lent_len == 0 || may_go_ahead(d, job)) ? best : NULL;
+    if (!best || !policy_may_join(job->options, d->config->concurrency, best->lent_len, behind))
+        return NULL;
+    return best;
 }
 
 /* Celery's early acknowledgement, for rows that ask for it: the message is gone before the task
@@ -305,12 +308,14 @@ void lend_jobs(struct dispatcher *d)
     int64_t now_ms = clock_mono_ms(d->clock);
     struct seat *s = NULL;
     struct job *job, *next;
+    int behind = count_ready(d);
 
     if (d->stop != DISPATCH_RUN)
         return;
     for (job = TAILQ_FIRST(&d->jobs.ready); job; job = next) {
+        behind--;
         if (!goes_along(d, s, job, now_ms))
-            s = best_seat(d, job, now_ms);
+            s = best_seat(d, job, behind, now_ms);
         next = TAILQ_NEXT(job, link);
         if (!s)
             return;

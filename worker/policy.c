@@ -93,6 +93,11 @@ int policy_grain(const struct task_options *options)
     return clamp(POLICY_GRAIN_US / options->mean_us, 1, POLICY_DEPTH_MAX);
 }
 
+bool policy_may_join(const struct task_options *options, int runners, int lent, int behind)
+{
+    return policy_grain(options) > 1 || behind >= runners * lent;
+}
+
 int policy_window(int runners, int64_t mean_us)
 {
     int64_t each = mean_us > 0 ? POLICY_WINDOW_US / mean_us : 1;

@@ -90,6 +90,11 @@ int policy_depth(const struct task_options *options);
  * ones up to POLICY_GRAIN_US of work, which is what waking costs a few times over. Others: 1. */
 int policy_grain(const struct task_options *options);
 
+/* Whether a job may be lent to a runner that has so many already: there it may wait while another
+ * runner becomes free, so each gets no more ahead than is left for the others when `behind` wait
+ * behind it. Of jobs that come in grains it does not matter. */
+bool policy_may_join(const struct task_options *options, int runners, int lent, int behind);
+
 /* How many jobs the dispatcher wants in all, lent and waiting: enough for 40 ms of work, at least
  * one waiting per runner. */
 #define POLICY_WINDOW_US INT64_C(40000)

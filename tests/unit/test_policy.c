@@ -81,6 +81,20 @@ static void a_runner_is_not_woken_for_a_few_short_jobs(void **state)
     assert_int_equal(policy_grain(&options), 1);
 }
 
+static void the_last_jobs_wait_for_whoever_is_free(void **state)
+{
+    struct task_options options = {.mean_us = 700};
+
+    (void)state;
+    assert_true(policy_may_join(&options, 2, 0, 0));
+    assert_false(policy_may_join(&options, 2, 1, 1));
+    assert_true(policy_may_join(&options, 2, 1, 2));
+    assert_false(policy_may_join(&options, 2, 5, 9));
+    assert_true(policy_may_join(&options, 2, 5, 10));
+    options.mean_us = POLICY_GRAIN_US / 4;
+    assert_true(policy_may_join(&options, 2, 30, 0));
+}
+
 static void a_steady_task_of_some_milliseconds_is_lent_ahead(void **state)
 {
     struct task_options options = {.mean_us = 0};
@@ -296,6 +310,7 @@ int main(void)
         cmocka_unit_test(a_rate_spaces_starts_and_sends_the_rest_to_slots),
         cmocka_unit_test(a_seat_takes_short_jobs_together_and_others_alone),
         cmocka_unit_test(behind_a_long_job_nothing_is_lent),
+        cmocka_unit_test(the_last_jobs_wait_for_whoever_is_free),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
