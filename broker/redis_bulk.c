@@ -47,6 +47,11 @@ void redis_bulk_key(struct redis_broker *b, struct redis_request *r, const struc
 
 /* --- fetching --- */
 
+void redis_bulk_found(struct redis_broker *b, size_t n)
+{
+    b->bulks.likely = n && ((int)n == b->wanted || n >= REDIS_BULK_MANY);
+}
+
 bool redis_bulk_wanted(const struct redis_broker *b, int want)
 {
     return b->bulks.likely && !b->bulks.refused && !b->look && want >= REDIS_BULK_MIN;
@@ -313,4 +318,14 @@ int64_t redis_bulk_sweep(struct redis_broker *b, const redisReply *all)
         next = at < next ? at : next;
     }
     return next;
+}
+
+int redis_bulk_left_over(const struct redis_broker *b, const redisReply *all)
+{
+    int64_t now = clock_wall_ms(b->clock);
+    int n = 0;
+
+    for (size_t i = 0; i + 1 < all->elements; i += 2)
+        n += over_at(redis_slice(redis_at(all, i)), redis_slice(redis_at(all, i + 1))) <= now;
+    return n;
 }

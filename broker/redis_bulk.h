@@ -3,12 +3,12 @@
  *
  * Purpose: a message that Lua records in `unacked` is hashed from end to end twice and copied six
  * times, which is half of what a short job costs the server. Model: when a fetch wants many and the
- * last one found many small ones, the script moves them to a list of their own, natively, and a
- * plain LRANGE reads it (redis_script.h S12). That is one lease: most of its jobs end in the usual
- * way, all within milliseconds, and finish marks them. Whatever else happens to one of them, or
- * REDIS_BULK_MS, makes all that are left leases of their own first: then they are what every other
- * part of this backend knows, and what kombu restores. So do a successor, and any worker that sees
- * the time of the lease run out.
+ * last one found many, all of them small, the script moves them to a list of their own, natively,
+ * and a plain LRANGE reads it (redis_script.h S12). That is one lease: most of its jobs end in the
+ * usual way, all within milliseconds, and finish marks them. Whatever else happens to one of them,
+ * or REDIS_BULK_MS, makes all that are left leases of their own first: then they are what every
+ * other part of this backend knows, and what kombu restores. So do a successor, and any worker that
+ * sees the time of the lease run out.
  *
  * CRASH: after the fetch script, before LRANGE is answered - as after any fetch; the list is found
  * by its field. Invariants: a lease in bulk is here as long as one of its messages is ours and was
@@ -24,8 +24,9 @@
 
 #include <hiredis/hiredis.h>
 
-#define REDIS_BULK_MIN 16   /* messages; below that it is no cheaper */
-#define REDIS_BULK_MS  1000 /* then they become leases of their own */
+#define REDIS_BULK_MIN  16   /* messages; below that it is no cheaper */
+#define REDIS_BULK_MANY 64   /* whoever found so many may find as many again */
+#define REDIS_BULK_MS   1000 /* then they become leases of their own */
 
 struct redis_broker;
 struct redis_request;
@@ -45,13 +46,16 @@ struct redis_bulks {
     uint64_t last_number;
     struct redis_bulk asked; /* leased, not read yet: len is 0 when there is none */
     size_t list;             /* of asked: the place in redis_lists.chosen */
-    bool likely;             /* the last fetch found as many as it wanted, all small */
+    bool likely;             /* the last fetch found many, all of them small */
     bool refused;            /* the server does not do it: not asked again */
 };
 
 void redis_bulk_release(struct redis_bulks *bulks);
 
 /* --- fetching --- */
+
+/* A fetch found so many. */
+void redis_bulk_found(struct redis_broker *b, size_t n);
 
 /* Whether the next fetch, of so many, is to lease in bulk. */
 bool redis_bulk_wanted(const struct redis_broker *b, int want);
@@ -94,5 +98,8 @@ void redis_bulk_recover(struct redis_broker *b, const redisReply *all);
 /* The same of those whose time is over. Returns when the first of the others is (wall clock), or
  * CLOCK_NEVER. */
 int64_t redis_bulk_sweep(struct redis_broker *b, const redisReply *all);
+
+/* How many of them are over. */
+int redis_bulk_left_over(const struct redis_broker *b, const redisReply *all);
 
 #endif

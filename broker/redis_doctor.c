@@ -10,12 +10,13 @@
 #define MIB (1024.0 * 1024.0)
 
 /* The commands of the examination, one after the other; only the first must succeed. */
-enum step { STEP_INFO, STEP_SAVE, STEP_FSYNC, STEP_TRACKING, STEPS };
+enum step { STEP_INFO, STEP_SAVE, STEP_FSYNC, STEP_BULK, STEP_TRACKING, STEPS };
 
 static const char *const commands[STEPS][4] = {
     [STEP_INFO] = {"INFO", NULL},
     [STEP_SAVE] = {"CONFIG", "GET", "save", NULL},
     [STEP_FSYNC] = {"CONFIG", "GET", "appendfsync", NULL},
+    [STEP_BULK] = {"HGETALL", REDIS_BULK, NULL},
     [STEP_TRACKING] = {"CLIENT", "TRACKING", "OFF", NULL},
 };
 
@@ -26,6 +27,7 @@ struct doctor {
     char save[128]; /* "" for none */
     char fsync[16];
     bool save_known;
+    int left_over; /* lists of jobs whose lease is over */
     bool tracking; /* this connection may ask for it */
 };
 
@@ -174,6 +176,17 @@ static void check_wakeup(struct doctor *d, struct buf *out)
                  "%s", d->tracking ? "permitted" : "refused or not known to the server");
 }
 
+/* A Celery worker would not find them (docs/interop.md). */
+static void check_left_over(struct doctor *d, struct buf *out)
+{
+    if (d->left_over)
+        answer_check(out, "jobs of dead workers", ANSWER_WARN,
+                     "start a Celeriac worker of this broker: it puts them back",
+                     "%d leases in bulk are over", d->left_over);
+    else
+        answer_check(out, "jobs of dead workers", ANSWER_OK, NULL, "none wait for a worker");
+}
+
 static void tell(struct redis_broker *b, struct doctor *d)
 {
     struct buf out = BUF_INIT;
@@ -187,6 +200,7 @@ static void tell(struct redis_broker *b, struct doctor *d)
         check_log_file(d, &out);
     else
         check_snapshots(d, &out);
+    check_left_over(d, &out);
     check_wakeup(d, &out);
     answer_end(&out);
     out.failed |= d->info.failed;
@@ -210,6 +224,8 @@ static void examined(void *owner, struct redis_request *r, const redisReply *rep
         snprintf(d->save, sizeof(d->save), "%.*s", SLICE_ARG(value));
     } else if (d->step == STEP_FSYNC) {
         snprintf(d->fsync, sizeof(d->fsync), "%.*s", SLICE_ARG(value));
+    } else if (d->step == STEP_BULK) {
+        d->left_over = redis_bulk_left_over(owner, reply);
     } else {
         d->tracking = true;
     }

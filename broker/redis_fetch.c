@@ -52,7 +52,7 @@ static void hand_out(struct redis_broker *b, const redisReply *reply, size_t n)
 {
     if (n)
         FAULT_POINT("redis.after-fetch");
-    b->bulks.likely = (int)n == b->wanted;
+    redis_bulk_found(b, n);
     for (size_t i = 0; i < n; i++) {
         const redisReply *element = redis_at(reply, 3 + 2 * i);
 
@@ -101,7 +101,7 @@ void redis_fetched_bulk(struct redis_broker *b, const struct redis_bulk *bulk,
 {
     b->fetching = false;
     FAULT_POINT("redis.after-fetch");
-    b->bulks.likely = (int)bulk->len == b->wanted;
+    redis_bulk_found(b, bulk->len);
     for (size_t i = 0; i < bulk->len; i++) {
         const redisReply *element = redis_at(reply, i);
 

@@ -62,9 +62,17 @@ class Doctor(unittest.TestCase):
     def test_redis_as_it_should_be(self):
         redis = self.start_redis("--appendonly", "yes", "--appendfsync", "always")
         rows = examine(redis.url)[2]
-        for check in ("server", "role", "memory", "maxmemory-policy", "persistence", "client tracking"):
+        for check in ("server", "role", "memory", "maxmemory-policy", "persistence", "jobs of dead workers", "client tracking"):
             self.assertEqual(rows[check]["verdict"], "ok", rows[check])
         self.assertIn("appendfsync always", rows["persistence"]["value"])
+
+    def test_jobs_that_only_a_worker_of_ours_puts_back_are_told(self):
+        redis = self.start_redis()
+        name = "celery@gone/00000000000000000001/00000000000000000001/0000030000/0badcafe"
+        redis.cli("HSET", "celeriac:bulk", name, '-x 1 1700000000.000 ,"","celery"]')
+        row = examine(redis.url)[2]["jobs of dead workers"]
+        self.assertEqual(row["verdict"], "warn")
+        self.assertIn("start a Celeriac worker", row["advice"])
 
     def test_redis_that_drops_keys_is_bad(self):
         redis = self.start_redis("--maxmemory", "50mb", "--maxmemory-policy", "allkeys-lru")
