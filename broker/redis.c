@@ -263,7 +263,7 @@ static void main_down(void *owner, struct redis_conn *c, const struct err *why)
     b->refused = false;
     buf_clear(&b->known_lists);
     b->fetching = false;
-    b->bulks.asked.len = 0;
+    b->bulks.asked_len = b->bulks.asked_read = 0;
     b->bulks.likely = false;
     b->recovering = false;
     b->recovered = false;

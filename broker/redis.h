@@ -165,9 +165,9 @@ void redis_ask_transactions(struct redis_broker *b, struct redis_conn *c);
 void redis_fetch(struct redis_broker *b); /* if anything is wanted and may be there */
 /* The same, of all lists: nothing is known of them any more. */
 void redis_fetch_anew(struct redis_broker *b);
-/* Hands out what was leased in bulk; the reply has its messages. */
+/* Hands out what was leased in bulk; the reply has its messages. last: of this fetch. */
 void redis_fetched_bulk(struct redis_broker *b, const struct redis_bulk *bulk,
-                        const redisReply *reply);
+                        const redisReply *reply, bool last);
 
 /* --- redis_finish.c --- */
 int redis_finish(struct broker *base, const struct broker_finish *v, size_t n, struct err *e);

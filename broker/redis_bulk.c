@@ -57,15 +57,9 @@ bool redis_bulk_wanted(const struct redis_broker *b, int want)
     return b->bulks.likely && !b->bulks.refused && !b->look && want >= REDIS_BULK_MIN;
 }
 
-void redis_bulk_arg_name(struct redis_broker *b, struct redis_request *r)
+void redis_bulk_arg_number(struct redis_broker *b, struct redis_request *r)
 {
-    struct buf name = BUF_INIT;
-
-    name_of(b, &name, ++b->bulks.last_number);
-    redis_arg(r, buf_slice(&name));
-    if (name.failed)
-        r->args.failed = true;
-    buf_release(&name);
+    redis_argi(r, (int64_t)b->bulks.last_number + 1);
 }
 
 /* The sooner of the time that it may last and a part of the lease. */
@@ -74,16 +68,6 @@ static int64_t until(const struct redis_broker *b)
     int64_t part = b->lease_ms / 4;
 
     return clock_mono_ms(b->clock) + (part < REDIS_BULK_MS ? part : REDIS_BULK_MS);
-}
-
-void redis_bulk_leased(struct redis_broker *b, uint64_t fence, size_t list, size_t len)
-{
-    b->bulks.asked = (struct redis_bulk){.number = b->bulks.last_number,
-                                         .fence = fence,
-                                         .len = len,
-                                         .left = len,
-                                         .until_ms = until(b)};
-    b->bulks.list = list;
 }
 
 static int keep(struct redis_bulks *bulks, const struct redis_bulk *bulk)
@@ -113,20 +97,22 @@ static void leave_own(struct redis_broker *b, uint64_t number)
     buf_release(&name);
 }
 
-/* An answer comes early, and empty, when the fetch script had to be loaded again. */
+/* The first one's answer comes too early, and is empty, where nothing was leased in bulk and where
+ * the fetch script had to be loaded again. */
 static void came(void *owner, struct redis_request *r, const redisReply *reply)
 {
     struct redis_broker *b = owner;
-    struct redis_bulk bulk = b->bulks.asked;
+    struct redis_bulks *bulks = &b->bulks;
+    struct redis_bulk bulk;
 
     (void)r;
-    if (bulk.len == 0)
+    if (bulks->asked_read == bulks->asked_len)
         return;
-    b->bulks.asked.len = 0;
+    bulk = bulks->asked[bulks->asked_read++];
     bulk.len = bulk.left = reply->elements < bulk.len ? reply->elements : bulk.len;
-    if (bulk.len && keep(&b->bulks, &bulk) != 0)
+    if (bulk.len && keep(bulks, &bulk) != 0)
         leave_own(b, bulk.number);
-    redis_fetched_bulk(b, &bulk, reply);
+    redis_fetched_bulk(b, &bulk, reply, bulks->asked_read == bulks->asked_len);
 }
 
 /* The messages are leased and nobody has them: the next connection finds them, and fetches one by
@@ -136,7 +122,7 @@ static void not_read(void *owner, struct redis_request *r, const struct err *why
     struct redis_broker *b = owner;
 
     (void)r;
-    if (b->bulks.asked.len == 0 || why->code == ERR_RECONNECT)
+    if (b->bulks.asked_read == b->bulks.asked_len || why->code == ERR_RECONNECT)
         return;
     log_warn(b->log, "messages not leased in bulk any more", "error=\"%s\"", why->text);
     b->bulks.refused = true;
@@ -146,17 +132,43 @@ static void not_read(void *owner, struct redis_request *r, const struct err *why
 
 static const struct redis_op op_read = {.name = "fetch", .done = came, .failed = not_read};
 
-void redis_bulk_read(struct redis_broker *b)
+static void read_list(struct redis_broker *b, uint64_t number)
 {
     struct redis_request *r = redis_new(b, &op_read, REDIS_PLAIN, NULL);
 
     if (!r)
         return;
     redis_key(r, slice_of("LRANGE"));
-    add_own_key(b, r, b->bulks.last_number);
+    add_own_key(b, r, number);
     redis_key(r, slice_of("0"));
     redis_key(r, slice_of("-1"));
     redis_submit(b, r, NULL);
+}
+
+void redis_bulk_read_first(struct redis_broker *b)
+{
+    read_list(b, b->bulks.last_number + 1);
+}
+
+size_t redis_bulk_leased(struct redis_broker *b, const redisReply *reply, bool reloaded)
+{
+    struct redis_bulks *bulks = &b->bulks;
+    size_t n = 0;
+
+    bulks->asked_len = bulks->asked_read = 0;
+    for (size_t i = 2; i + 2 < reply->elements && bulks->asked_len < REDIS_BULK_LISTS; i += 3) {
+        struct redis_bulk *bulk = &bulks->asked[bulks->asked_len++];
+
+        *bulk = (struct redis_bulk){.number = ++bulks->last_number,
+                                    .list = (size_t)redis_at(reply, i)->integer,
+                                    .len = (size_t)redis_at(reply, i + 1)->integer,
+                                    .fence = (uint64_t)redis_at(reply, i + 2)->integer,
+                                    .until_ms = until(b)};
+        n += bulk->len;
+        if (bulks->asked_len > 1 || reloaded)
+            read_list(b, bulk->number);
+    }
+    return n;
 }
 
 /* --- ending --- */

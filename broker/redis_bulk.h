@@ -24,15 +24,17 @@
 
 #include <hiredis/hiredis.h>
 
-#define REDIS_BULK_MIN  16   /* messages; below that it is no cheaper */
-#define REDIS_BULK_MANY 64   /* whoever found so many may find as many again */
-#define REDIS_BULK_MS   1000 /* then they become leases of their own */
+#define REDIS_BULK_MIN   16   /* wanted messages; below that it is no cheaper */
+#define REDIS_BULK_LISTS 32   /* one fetch leases from no more (redis_script.c has it too) */
+#define REDIS_BULK_MANY  64   /* whoever found so many may find as many again */
+#define REDIS_BULK_MS    1000 /* then they become leases of their own */
 
 struct redis_broker;
 struct redis_request;
 
 struct redis_bulk {
     uint64_t number;
+    size_t list;      /* place in redis_lists.chosen, while the fetch is under way */
     uint64_t fence;   /* of the first message */
     size_t len;       /* messages */
     size_t left;      /* of them not ended */
@@ -44,10 +46,11 @@ struct redis_bulks {
     size_t len;
     size_t cap;
     uint64_t last_number;
-    struct redis_bulk asked; /* leased, not read yet: len is 0 when there is none */
-    size_t list;             /* of asked: the place in redis_lists.chosen */
-    bool likely;             /* the last fetch found many, all of them small */
-    bool refused;            /* the server does not do it: not asked again */
+    struct redis_bulk asked[REDIS_BULK_LISTS]; /* what the fetch under way leased */
+    size_t asked_len;
+    size_t asked_read; /* so many of them have been read */
+    bool likely;       /* the last fetch found many, all of them small */
+    bool refused;      /* the server does not do it: not asked again */
 };
 
 void redis_bulk_release(struct redis_bulks *bulks);
@@ -60,15 +63,16 @@ void redis_bulk_found(struct redis_broker *b, size_t n);
 /* Whether the next fetch, of so many, is to lease in bulk. */
 bool redis_bulk_wanted(const struct redis_broker *b, int want);
 
-/* The name for the fetch script; a new one. */
-void redis_bulk_arg_name(struct redis_broker *b, struct redis_request *r);
+/* The number for the fetch script: nothing of ours has it, nor those that follow. */
+void redis_bulk_arg_number(struct redis_broker *b, struct redis_request *r);
 
-/* Reads the list of that name: to be submitted right after the fetch. */
-void redis_bulk_read(struct redis_broker *b);
+/* Reads what gets that number, if anything does: to be called right after the fetch was submitted,
+ * so that mostly one round trip is enough. */
+void redis_bulk_read_first(struct redis_broker *b);
 
-/* What the fetch script leased; list: the place in redis_lists.chosen. The messages come with the
- * answer to redis_bulk_read. */
-void redis_bulk_leased(struct redis_broker *b, uint64_t fence, size_t list, size_t len);
+/* What the fetch script leased, and how many messages that is. They come one list after the other
+ * (redis_fetched_bulk). reloaded: the script was not there when the first was read. */
+size_t redis_bulk_leased(struct redis_broker *b, const redisReply *reply, bool reloaded);
 
 /* --- ending --- */
 

@@ -40,8 +40,10 @@ static int take(struct redis_broker *b, uint64_t fence, size_t chosen, const red
 static void learn(struct redis_broker *b, const struct redis_request *r, const redisReply *reply)
 {
     const redisReply *empty = redis_at(reply, 1);
-    size_t n = empty->type == REDIS_REPLY_INTEGER ? (size_t)empty->integer : b->lists.chosen_len;
+    size_t n = b->lists.chosen_len;
 
+    if (empty->type == REDIS_REPLY_INTEGER)
+        n = empty->integer > 0 ? (size_t)empty->integer : 0;
     if (b->listening)
         redis_lists_heard(&b->lists, r->reloaded ? 0 : n);
 }
@@ -80,11 +82,10 @@ static void fetched(void *owner, struct redis_request *r, const redisReply *repl
     b->refused = false;
     if (second->type == REDIS_REPLY_INTEGER) {
         FAULT_POINT("redis.after-bulk");
-        spend(b, (size_t)second->integer);
-        redis_bulk_leased(b, (uint64_t)redis_at(reply, 0)->integer,
-                          (size_t)redis_at(reply, 2)->integer, (size_t)second->integer);
-        if (r->reloaded)
-            redis_bulk_read(b); /* it was read when it was not there yet */
+        n = redis_bulk_leased(b, reply, r->reloaded);
+        redis_bulk_found(b, n);
+        spend(b, n);
+        learn(b, r, reply);
         return;
     }
     b->fetching = false;
@@ -97,17 +98,18 @@ static void fetched(void *owner, struct redis_request *r, const redisReply *repl
 }
 
 void redis_fetched_bulk(struct redis_broker *b, const struct redis_bulk *bulk,
-                        const redisReply *reply)
+                        const redisReply *reply, bool last)
 {
-    b->fetching = false;
     FAULT_POINT("redis.after-fetch");
-    redis_bulk_found(b, bulk->len);
     for (size_t i = 0; i < bulk->len; i++) {
         const redisReply *element = redis_at(reply, i);
 
-        take(b, bulk->fence + i, b->bulks.list, element);
+        take(b, bulk->fence + i, bulk->list, element);
         b->bulks.likely = b->bulks.likely && element->len <= SMALL;
     }
+    if (!last)
+        return;
+    b->fetching = false;
     redis_fetch(b);
 }
 
@@ -173,7 +175,8 @@ static void fetch(struct redis_broker *b)
         return;
     b->wanted = b->credit < FETCH_MAX ? b->credit : FETCH_MAX;
     bulk = redis_bulk_wanted(b, b->wanted);
-    b->listening = b->tracking && !bulk; /* there is something: nothing to hear of */
+    /* Of one queue that holds many there is nothing to hear of. */
+    b->listening = b->tracking && (!bulk || b->queues_len > 1);
     if (b->listening)
         redis_bell_listen(b);
     redis_argi(r, b->wanted);
@@ -183,7 +186,7 @@ static void fetch(struct redis_broker *b)
     redis_argi(r, FETCH_BYTES);
     redis_args(r, mode(b));
     if (bulk)
-        redis_bulk_arg_name(b, r);
+        redis_bulk_arg_number(b, r);
     else
         redis_args(r, "");
     add_lists(b, r);
@@ -192,7 +195,7 @@ static void fetch(struct redis_broker *b)
     if (!b->fetching && b->listening)
         redis_lists_heard(&b->lists, 0);
     if (b->fetching && bulk)
-        redis_bulk_read(b);
+        redis_bulk_read_first(b);
 }
 
 void redis_fetch(struct redis_broker *b)

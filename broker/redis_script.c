@@ -160,21 +160,26 @@ static const char sent_sweep[] =
               "count(KEYS[1], 'published', n)\n"
               "return n\n";
 
+/* Of one list that is leased in bulk, and of lists in one fetch (REDIS_BULK_LISTS). */
+#define BULK_LEAST "4"
+#define BULK_LISTS "32"
+
 /* KEYS the lists in the order they are served, and no other key: before 7.2 Redis makes the bell
  * ring for all keys that a reading script was given, so that every fetch rang for what it wrote
  * itself, and other workers' leases for idle ones. ARGV how many, score, field in front of the
  * fence, field behind it, how many bytes, `listen` when the bell is to ring for the lists that are
- * empty then (`look`: they probably all are), a name for what is leased in bulk ('': nothing is),
- * then per list the tail of the recorded value. Returns the first fence, how many of the lists,
- * from the first on, are empty now and were read (-1: nothing can be leased in bulk here), and
- * pairs of list number and element; nothing when there were none at all. S1, S2. When the first
- * list that holds something holds many they are leased in bulk, and the pair is list number and how
- * many. S12. What stands in front,
- * where it is not one of many fetches, does nothing but make a wrong type fail before the first
- * pop; HDEL comes first because a server out of memory refuses a growing command there. If a type
- * has become wrong since, what was popped goes back to where it was. Lists are read after they were
- * popped, and full ones not at all: who pops what it listens for rings for itself. Pops grow from 2
- * to 16 messages while those that came were small; before Redis 6.2 each is one. */
+ * empty then (`look`: they probably all are), the number of what is leased in bulk ('': nothing
+ * is), then per list the tail of the recorded value. Returns the first fence, how many of the
+ * lists, from the first on, are empty now and were read (-1: nothing can be leased in bulk here),
+ * and pairs of list number and element; nothing when there were none at all. S1, S2. Lists that
+ * hold many, from the first on, are leased in bulk, each under a number of its own: then it returns
+ * a zero, how many are empty as above, and triples of list number, how many, and the fence of the
+ * first. S12. What stands in front, where it is not one of many fetches, does nothing but make a
+ * wrong type fail before the first pop; HDEL comes first because a server out of memory refuses a
+ * growing command there. If a type has become wrong since, what was popped goes back to where it
+ * was. Lists are read after they were popped, and full ones not at all: who pops what it listens
+ * for rings for itself. Pops grow from 2 to 16 messages while those that came were small; before
+ * Redis 6.2 each is one. */
 static const char fetch[] =
     "local unacked, index, numbers = '" REDIS_UNACKED "', '" REDIS_INDEX "', '" REDIS_FENCE "'\n"
     "local bulk = '" REDIS_BULK "'\n"
@@ -185,36 +190,53 @@ static const char fetch[] =
     "  redis.call('SETRANGE', numbers, 0, '')\n"
     "end\n"
     "local want, room = tonumber(ARGV[1]), tonumber(ARGV[5])\n"
-    "local function first()\n"
-    "  for i = 1, #KEYS do\n"
-    "    if redis.pcall('RPOP', KEYS[i], 0) then return i end\n"
-    "  end\n"
-    "end\n"
+    "local out, n, empty, step, most = {0, 0}, 0, 0, 2, 16\n"
+    "local records, next_fence = {}, nil\n"
     "local function lease_in_bulk(i)\n"
-    "  redis.call('HDEL', bulk, '')\n"
-    "  local list = bulk .. ':' .. ARGV[7]\n"
+    "  local name = ARGV[3] .. string.format('%020.0f', ARGV[7] + (#out - 2) / 3) .. ARGV[4]\n"
+    "  local list = bulk .. ':' .. name\n"
     "  local n = redis.pcall('SORT', KEYS[i], 'BY', 'nosort', 'LIMIT', 0, want, 'DESC',\n"
     "    'STORE', list)\n"
     "  if type(n) ~= 'number' then return -1 end\n"
     "  local size = redis.pcall('MEMORY', 'USAGE', list, 'SAMPLES', 0)\n"
-    "  local may = type(size) ~= 'table' and not redis.pcall('LRANGE', list, 1, 0).err\n"
-    "  if not may or n < 16 or size > room then\n"
+    "  local may = type(size) ~= 'table'\n"
+    "    and (#out > 2 or not redis.pcall('LRANGE', list, 1, 0).err)\n"
+    "  if not may or n < " BULK_LEAST " or size > room then\n"
     "    redis.call('DEL', list)\n"
     "    return may and 0 or -1\n"
     "  end\n"
-    "  local fence = redis.call('INCRBY', numbers, n) - n + 1\n"
-    "  redis.call('HSET', bulk, ARGV[7], string.rep('-', n)\n"
-    "    .. string.format(' %.0f ', fence) .. ARGV[2] .. ' ' .. ARGV[7 + i])\n"
-    "  redis.call('LTRIM', KEYS[i], 0, -n - 1)\n"
-    "  return {fence, 0, i - 1, n}\n"
+    "  local fence = next_fence or redis.call('INCRBY', numbers, want) - want + 1\n"
+    "  records[#records + 1] = name\n"
+    "  records[#records + 1] = string.rep('-', n) .. string.format(' %.0f ', fence)\n"
+    "    .. ARGV[2] .. ' ' .. ARGV[7 + i]\n"
+    "  local k = #out\n"
+    "  out[k + 1], out[k + 2], out[k + 3] = i - 1, n, fence\n"
+    "  want, room, next_fence = want - n, room - size, fence + n\n"
+    "  return n\n"
     "end\n"
-    "local some, refused = ARGV[7] ~= '' and first(), 0\n"
-    "if some then\n"
-    "  local leased = lease_in_bulk(some)\n"
-    "  if type(leased) == 'table' then return leased end\n"
-    "  refused = leased\n"
+    "local function hear()\n"
+    "  if empty > 0 and redis.call('EXISTS', unpack(KEYS, 1, empty)) > 0 then empty = 0 end\n"
+    "  return empty\n"
     "end\n"
-    "local out, n, empty, step, most = {0, 0}, 0, 0, 2, 16\n"
+    "local leased = ARGV[7] ~= '' and 1 or 0\n"
+    "if leased > 0 then\n"
+    "  redis.call('HDEL', bulk, '')\n"
+    "  redis.call('SETRANGE', numbers, 0, '')\n"
+    "end\n"
+    "for i = 1, #KEYS do\n"
+    "  local wanted = want\n"
+    "  if leased <= 0 or want < " BULK_LEAST " or #out > 3 * " BULK_LISTS " then break end\n"
+    "  if redis.pcall('RPOP', KEYS[i], 0) then leased = lease_in_bulk(i) end\n"
+    "  local is_empty = leased > 0 and (want == wanted or want > 0)\n"
+    "  if is_empty and empty == i - 1 then empty = i end\n"
+    "end\n"
+    "if #out > 2 then\n"
+    "  redis.call('HSET', bulk, unpack(records))\n"
+    "  for k = 3, #out, 3 do redis.call('LTRIM', KEYS[out[k] + 1], 0, -out[k + 1] - 1) end\n"
+    "  if ARGV[6] ~= '' then out[2] = hear() end\n"
+    "  return out\n"
+    "end\n"
+    "empty = 0\n"
     "local function pop(key, count)\n"
     "  if count > 1 then\n"
     "    local m = redis.pcall('RPOP', key, count)\n"
@@ -248,7 +270,7 @@ static const char fetch[] =
     "  if KEYS[empty + 1] and not redis.pcall('RPOP', KEYS[empty + 1], 0) then\n"
     "    empty = empty + 1\n"
     "  end\n"
-    "  if empty > 0 and redis.call('EXISTS', unpack(KEYS, 1, empty)) > 0 then empty = 0 end\n"
+    "  hear()\n"
     "end\n"
     "if n == 0 then return {} end\n"
     "local hset, zadd, wrong = {}, {}, nil\n"
@@ -273,7 +295,7 @@ static const char fetch[] =
     "  return wrong\n"
     "end\n"
     "out[1] = fence - n + 1\n"
-    "out[2] = refused < 0 and refused or empty\n"
+    "out[2] = leased < 0 and leased or empty\n"
     "return out\n";
 
 /* KEYS unacked, unacked_index, totals, delayed, delayed:messages, then per item: result key,
@@ -360,25 +382,37 @@ static const char finish[] = LUA_IS_SUCCESS LUA_FITS LUA_DELAY LUA_COUNT LUA_SET
 
 /* Usual ends of what is leased in bulk. KEYS totals, celeriac:bulk, then lists of messages, each
  * followed by the result keys of items that are in it; a list may come again. ARGV broker db,
- * result db, px of a result, then '' for each list, and per item twice its number in the list, from 1 on, and 1 more when it was never
- * counted as published, and its document. Returns as finish does. S4, S5, S7, S9, S12. */
+ * result db, px of a result, then '' for each list, and per item twice its number in the list, from
+ * 1 on, and 1 more when it was never counted as published, and its document. Returns as finish
+ * does. S4, S5, S7, S9, S12. */
 static const char finish_bulk[] = LUA_IS_SUCCESS LUA_COUNT
     "local call, out, stored = redis.call, {}, {}\n"
-    "local lists, list = {}, nil\n"
+    "local keys, names, lists, list = {}, {}, {}, nil\n"
     "local published, succeeded, duplicates = 0, 0, 0\n"
-    "local function open(key)\n"
-    "  local name = string.sub(key, #KEYS[2] + 2)\n"
-    "  local text, rest = string.match(call('HGET', KEYS[2], name) or '', '^([-x]+)( .*)')\n"
-    "  text = text or ''\n"
-    "  return {name = name, marks = {string.byte(text, 1, -1)}, rest = rest,\n"
-    "    left = select(2, string.gsub(text, '%-', ''))}\n"
+    "local function open()\n"
+    "  for i, value in ipairs(call('HMGET', KEYS[2], unpack(names))) do\n"
+    "    local text, rest = string.match(value or '', '^([-x]+)( .*)')\n"
+    "    text = text or ''\n"
+    "    lists[keys[i]] = {marks = {string.byte(text, 1, -1)}, rest = rest,\n"
+    "      left = select(2, string.gsub(text, '%-', ''))}\n"
+    "  end\n"
     "end\n"
-    "local function close(key, l)\n"
-    "  if l.left > 0 then\n"
-    "    call('HSET', KEYS[2], l.name, string.char(unpack(l.marks)) .. l.rest)\n"
-    "  elseif l.rest then\n"
-    "    call('HDEL', KEYS[2], l.name)\n"
-    "    call('DEL', key)\n"
+    "local function close()\n"
+    "  local left, over, gone = {}, {}, {}\n"
+    "  for i, key in ipairs(keys) do\n"
+    "    local l = lists[key]\n"
+    "    if l.left > 0 then\n"
+    "      left[#left + 1] = names[i]\n"
+    "      left[#left + 1] = string.char(unpack(l.marks)) .. l.rest\n"
+    "    elseif l.rest then\n"
+    "      over[#over + 1] = names[i]\n"
+    "      gone[#gone + 1] = key\n"
+    "    end\n"
+    "  end\n"
+    "  if #left > 0 then call('HSET', KEYS[2], unpack(left)) end\n"
+    "  if #over > 0 then\n"
+    "    call('HDEL', KEYS[2], unpack(over))\n"
+    "    call('DEL', unpack(gone))\n"
     "  end\n"
     "end\n"
     "local function take(n)\n"
@@ -394,9 +428,18 @@ static const char finish_bulk[] = LUA_IS_SUCCESS LUA_COUNT
     "call('HDEL', KEYS[2], '')\n"
     "local k, a = 3, 4\n"
     "while a <= #ARGV do\n"
+    "  if ARGV[a] == '' and not lists[KEYS[k]] then\n"
+    "    lists[KEYS[k]] = true\n"
+    "    keys[#keys + 1] = KEYS[k]\n"
+    "    names[#names + 1] = string.sub(KEYS[k], #KEYS[2] + 2)\n"
+    "  end\n"
+    "  k, a = k + 1, a + (ARGV[a] == '' and 1 or 2)\n"
+    "end\n"
+    "open()\n"
+    "k, a = 3, 4\n"
+    "while a <= #ARGV do\n"
     "  if ARGV[a] == '' then\n"
-    "    list = lists[KEYS[k]] or open(KEYS[k])\n"
-    "    lists[KEYS[k]] = list\n"
+    "    list = lists[KEYS[k]]\n"
     "    k, a = k + 1, a + 1\n"
     "  else\n"
     "    out[#out + 1] = take(tonumber(ARGV[a]))\n"
@@ -404,7 +447,7 @@ static const char finish_bulk[] = LUA_IS_SUCCESS LUA_COUNT
     "    k, a = k + 1, a + 2\n"
     "  end\n"
     "end\n"
-    "for key, l in pairs(lists) do close(key, l) end\n"
+    "close()\n"
     "for i, result in pairs(stored) do\n"
     "  succeeded = succeeded + 1\n"
     "  if not in_results(keep, result[1], ARGV[3], result[2]) then\n"

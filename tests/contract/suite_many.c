@@ -73,6 +73,14 @@ static void answers(struct many *m, enum broker_event_kind kind, uint64_t tag, u
     seen_free(&s);
 }
 
+static void take_is_next(struct peer *p, const char *envelope)
+{
+    struct seen s = peer_expect(p, BROKER_DELIVERED, ANY_TAG);
+
+    assert_string_equal(s.data, envelope);
+    seen_free(&s);
+}
+
 /* Ends jobs from..to-1 in one call, each with a result; kind is what is answered. */
 static void end_some(struct many *m, int from, int to, enum broker_event_kind kind)
 {
@@ -390,6 +398,58 @@ static void many_leases_are_renewed(struct contract_env *env)
     free_many(&m);
 }
 
+static void the_urgent_go_before_many(struct contract_env *env)
+{
+    struct peer *p = peer_open(env, "w", 1);
+    struct broker_message v[CREDIT];
+
+    env_needs(env, LACKS_PRIORITY);
+    for (int i = 0; i < CREDIT; i++)
+        v[i] = (struct broker_message){
+            .queue = slice_of("celery"), .envelope = slice_of("low"), .priority = 9};
+    put_messages(p, v, CREDIT);
+    put_messages(p, v, CREDIT);
+    broker_credit(p->b, CREDIT);
+    for (int i = 0; i < CREDIT; i++)
+        take_is_next(p, "low");
+    for (int i = 0; i < CREDIT; i++)
+        v[i] = (struct broker_message){.queue = slice_of("celery"), .envelope = slice_of("high")};
+    put_messages(p, v, CREDIT);
+    broker_credit(p->b, 2 * CREDIT);
+    for (int i = 0; i < CREDIT; i++)
+        take_is_next(p, "high");
+    for (int i = 0; i < CREDIT; i++)
+        take_is_next(p, "low");
+}
+
+static void many_come_from_all_queues(struct contract_env *env)
+{
+    static const char *const queues[] = {"celery", "other"};
+    struct peer *p = peer_open(env, "w", 1);
+    int left[2] = {0};
+
+    for (int i = 0; i < 2; i++) {
+        for (int k = 0; k < CREDIT * (i + 1); k++, left[i]++)
+            put(p, queues[i], queues[i]);
+    }
+    for (int i = 0; i < 3; i++) {
+        broker_credit(p->b, CREDIT);
+        for (int k = 0; k < CREDIT; k++) {
+            struct seen job = peer_expect(p, BROKER_DELIVERED, ANY_TAG);
+
+            assert_string_equal(job.data, job.queue);
+            left[strcmp(job.queue, "celery") == 0 ? 0 : 1]--;
+            finish_ok(p, &job);
+            seen_free(&job);
+        }
+    }
+    assert_int_equal(left[0], 0);
+    assert_int_equal(left[1], 0);
+    assert_int_equal(total(p, "succeeded"), 3 * CREDIT);
+    assert_int_equal(total(p, "leased"), 0);
+    check_totals(p);
+}
+
 /* --- what operators see --- */
 
 static int64_t leased_in_queues(struct peer *p)
@@ -439,6 +499,8 @@ const struct contract_row suite_many[] = {
     {"a successor takes the rest of many", a_successor_takes_the_rest_of_many},
     {"leases of many run out", leases_of_many_run_out},
     {"many leases are renewed", many_leases_are_renewed},
+    {"the urgent go before many", the_urgent_go_before_many},
+    {"many come from all queues", many_come_from_all_queues},
     {"operators see what many have left", operators_see_what_many_have_left},
     {NULL, NULL},
 };

@@ -69,6 +69,13 @@ class Bulk(unittest.TestCase):
         self.assertGreater(self.calls("sort")[0], 5)
         self.assertEqual(result(self.url, ids[-1])["status"], "SUCCESS")
 
+    def test_jobs_of_many_queues_are_leased_together(self):
+        queues = [f"queue-{i}" for i in range(60)]
+        call_many(self.url, [{"task": "noop", "args": [i], "queue": queues[i % 60]} for i in range(2 * MANY)])
+        self.add_worker("-Q", ",".join(queues))
+        self.until_done(2 * MANY)
+        self.assertGreater(self.calls("sort")[0], 60)
+
     def test_a_few_jobs_are_not(self):
         self.add_worker()
         for n in range(10):
