@@ -3,8 +3,8 @@
 #include "base/fault.h"
 #include "broker/redis.h"
 
-#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 void redis_bulk_release(struct redis_bulks *bulks)
 {
@@ -301,17 +301,26 @@ void redis_bulk_recover(struct redis_broker *b, const redisReply *all)
     }
 }
 
-/* When the lease is over, or CLOCK_NEVER: the third word of "marks fence score tail". */
+/* The third word of "marks fence score tail", in ms; 0 when there is none. */
+static int64_t leased_at(const char *value)
+{
+    for (int i = 0; value && i < 2; i++) {
+        value = strchr(value, ' ');
+        value = value ? value + 1 : NULL;
+    }
+    return value ? (int64_t)(strtod(value, NULL) * 1000 + 0.5) : 0;
+}
+
+/* When the lease is over; CLOCK_NEVER when it is none. */
 static int64_t over_at(struct slice name, struct slice value)
 {
     struct redis_lease lease;
     struct slice node;
-    double score;
+    int64_t at = leased_at(value.ptr);
 
-    if (!name.ptr || !value.ptr || redis_field_parse(name, &node, &lease) != 0 ||
-        sscanf(value.ptr, "%*[-x] %*u %lf", &score) != 1)
+    if (!name.ptr || at <= 0 || redis_field_parse(name, &node, &lease) != 0)
         return CLOCK_NEVER;
-    return (int64_t)(score * 1000 + 0.5) + lease.lease_ms;
+    return at + lease.lease_ms;
 }
 
 int64_t redis_bulk_sweep(struct redis_broker *b, const redisReply *all)
