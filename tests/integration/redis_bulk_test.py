@@ -76,6 +76,13 @@ class Bulk(unittest.TestCase):
         self.until_done(2 * MANY)
         self.assertGreater(self.calls("sort")[0], 60)
 
+    def test_a_queue_that_is_no_list_is_passed_by(self):
+        self.redis.cli("SET", "wrong", "text")
+        call_many(self.url, noops())
+        self.add_worker("-Q", "wrong,celery")
+        wait_until(lambda: totals(self.url)["succeeded"] == MANY, "the results")
+        self.assertGreater(self.calls("sort")[0], 5)
+
     def test_a_few_jobs_are_not(self):
         self.add_worker()
         for n in range(10):
