@@ -49,12 +49,15 @@ void redis_bulk_key(struct redis_broker *b, struct redis_request *r, const struc
 
 void redis_bulk_found(struct redis_broker *b, size_t n)
 {
+    if (b->bulks.pause > 0)
+        b->bulks.pause--;
     b->bulks.likely = n && ((int)n == b->wanted || n >= REDIS_BULK_MANY);
 }
 
 bool redis_bulk_wanted(const struct redis_broker *b, int want)
 {
-    return b->bulks.likely && !b->bulks.refused && !b->look && want >= REDIS_BULK_MIN;
+    return b->bulks.likely && !b->bulks.pause && !b->bulks.refused && !b->look &&
+           want >= REDIS_BULK_MIN;
 }
 
 void redis_bulk_arg_number(struct redis_broker *b, struct redis_request *r)
@@ -244,8 +247,12 @@ void redis_bulk_leave(struct redis_broker *b, const struct broker_receipt *recei
 
     redis_lease_load(&lease, receipt);
     bulk = redis_bulk_of(b, lease.fence);
-    if (bulk)
-        leave_bulk(b, bulk);
+    if (!bulk)
+        return;
+    /* Jobs that are noted when they start, or claim a key, are cheaper one by one. */
+    if (bulk->left == bulk->len)
+        b->bulks.pause = REDIS_BULK_PAUSE;
+    leave_bulk(b, bulk);
 }
 
 void redis_bulk_leave_all(struct redis_broker *b)

@@ -28,6 +28,7 @@
 #define REDIS_BULK_LISTS 32   /* one fetch leases from no more (redis_script.c has it too) */
 #define REDIS_BULK_MANY  64   /* whoever found so many may find as many again */
 #define REDIS_BULK_MS    1000 /* then they become leases of their own */
+#define REDIS_BULK_PAUSE 16   /* fetches, after one that was in vain */
 
 struct redis_broker;
 struct redis_request;
@@ -49,6 +50,7 @@ struct redis_bulks {
     struct redis_bulk asked[REDIS_BULK_LISTS]; /* what the fetch under way leased */
     size_t asked_len;
     size_t asked_read; /* so many of them have been read */
+    int pause;         /* so many fetches more are not in bulk */
     bool likely;       /* the last fetch found many, all of them small */
     bool refused;      /* the server does not do it: not asked again */
 };
