@@ -247,12 +247,17 @@ void redis_bulk_leave(struct redis_broker *b, const struct broker_receipt *recei
 
     redis_lease_load(&lease, receipt);
     bulk = redis_bulk_of(b, lease.fence);
-    if (!bulk)
-        return;
-    /* Jobs that are noted when they start, or claim a key, are cheaper one by one. */
-    if (bulk->left == bulk->len)
+    if (bulk)
+        leave_bulk(b, bulk);
+}
+
+void redis_bulk_leave_unrun(struct redis_broker *b, const struct broker_receipt *receipt)
+{
+    size_t before = b->bulks.len;
+
+    redis_bulk_leave(b, receipt);
+    if (b->bulks.len < before)
         b->bulks.pause = REDIS_BULK_PAUSE;
-    leave_bulk(b, bulk);
 }
 
 void redis_bulk_leave_all(struct redis_broker *b)

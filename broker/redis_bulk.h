@@ -91,6 +91,8 @@ void redis_bulk_ended(struct redis_broker *b, uint64_t fence);
 /* --- becoming leases of their own, before the next request --- */
 
 void redis_bulk_leave(struct redis_broker *b, const struct broker_receipt *receipt);
+/* The same of a job that is noted when it starts, or claims a key: those are cheaper one by one. */
+void redis_bulk_leave_unrun(struct redis_broker *b, const struct broker_receipt *receipt);
 void redis_bulk_leave_all(struct redis_broker *b);
 void redis_bulk_leave_old(struct redis_broker *b); /* whose time has come */
 int64_t redis_bulk_deadline(const struct redis_broker *b);

@@ -168,7 +168,7 @@ static int submit_claim(struct redis_broker *b, const struct broker_claim *c, st
     struct redis_request *r;
     bool fresh;
 
-    redis_bulk_leave(b, &c->receipt);
+    redis_bulk_leave_unrun(b, &c->receipt);
     redis_lease_load(&lease, &c->receipt);
     if (lease.queue >= b->queues_len || lease.fence == 0) {
         redis_refuse(b, c->tag);

@@ -258,7 +258,7 @@ int redis_note(struct broker *base, const struct broker_note *v, size_t n, struc
     if (!r)
         return -1;
     for (size_t i = 0; i < n; i++)
-        redis_bulk_leave(b, &v[i].receipt);
+        redis_bulk_leave_unrun(b, &v[i].receipt);
     redis_key(r, slice_of(REDIS_UNACKED));
     redis_arg_dbs(b, r);
     for (size_t i = 0; i < n; i++)
