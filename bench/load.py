@@ -64,7 +64,8 @@ class Load:
         """{figure: value} of the limit program on a broker of its own; {} where there is none."""
         with self.brokers.fresh(kind) as broker:
             program, where, usual = broker.limit
-            way = way or (broker.pushing if broker.redis and case == "push" else usual)
+            ways = {"push": broker.pushing, "round_trip": "script"} if broker.redis else {}
+            way = way or ways.get(case, usual)
             batch = batch or brokers.batch_of(kind)
             if (program, case) in NO_LIMIT:
                 return {}
