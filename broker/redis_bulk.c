@@ -100,18 +100,29 @@ static void leave_own(struct redis_broker *b, uint64_t number)
     buf_release(&name);
 }
 
-/* The first one's answer comes too early, and is empty, where nothing was leased in bulk and where
- * the fetch script had to be loaded again. */
+/* What was leased under the number and has not been read; NULL: nothing. */
+static struct redis_bulk *asked(struct redis_bulks *bulks, const struct redis_request *r)
+{
+    for (size_t i = 0; i < bulks->asked_len; i++) {
+        if (bulks->asked[i].number == r->items[0].tag)
+            return &bulks->asked[i];
+    }
+    return NULL;
+}
+
+/* One that was asked ahead comes empty where less was leased in bulk, and too early where the fetch
+ * script had to be loaded again. */
 static void came(void *owner, struct redis_request *r, const redisReply *reply)
 {
     struct redis_broker *b = owner;
     struct redis_bulks *bulks = &b->bulks;
-    struct redis_bulk bulk;
+    struct redis_bulk *one = asked(bulks, r), bulk;
 
-    (void)r;
-    if (bulks->asked_read == bulks->asked_len)
+    if (!one)
         return;
-    bulk = bulks->asked[bulks->asked_read++];
+    bulk = *one;
+    one->number = 0;
+    bulks->asked_read++;
     bulk.len = bulk.left = reply->elements < bulk.len ? reply->elements : bulk.len;
     if (bulk.len && keep(bulks, &bulk) != 0)
         leave_own(b, bulk.number);
@@ -124,8 +135,7 @@ static void not_read(void *owner, struct redis_request *r, const struct err *why
 {
     struct redis_broker *b = owner;
 
-    (void)r;
-    if (b->bulks.asked_read == b->bulks.asked_len || why->code == ERR_RECONNECT)
+    if (!asked(&b->bulks, r) || why->code == ERR_RECONNECT)
         return;
     log_warn(b->log, "messages not leased in bulk any more", "error=\"%s\"", why->text);
     b->bulks.refused = true;
@@ -141,6 +151,8 @@ static void read_list(struct redis_broker *b, uint64_t number)
 
     if (!r)
         return;
+    if (redis_request_item(r, number, NULL) != 0)
+        r->keys.failed = true;
     redis_key(r, slice_of("LRANGE"));
     add_own_key(b, r, number);
     redis_key(r, slice_of("0"));
@@ -148,9 +160,10 @@ static void read_list(struct redis_broker *b, uint64_t number)
     redis_submit(b, r, NULL);
 }
 
-void redis_bulk_read_first(struct redis_broker *b)
+void redis_bulk_read_ahead(struct redis_broker *b)
 {
-    read_list(b, b->bulks.last_number + 1);
+    for (size_t i = 1; i <= b->bulks.ahead; i++)
+        read_list(b, b->bulks.last_number + i);
 }
 
 size_t redis_bulk_leased(struct redis_broker *b, const redisReply *reply, bool reloaded)
@@ -168,9 +181,10 @@ size_t redis_bulk_leased(struct redis_broker *b, const redisReply *reply, bool r
                                     .fence = (uint64_t)redis_at(reply, i + 2)->integer,
                                     .until_ms = until(b)};
         n += bulk->len;
-        if (bulks->asked_len > 1 || reloaded)
+        if (bulks->asked_len > bulks->ahead || reloaded)
             read_list(b, bulk->number);
     }
+    bulks->ahead = bulks->asked_len;
     return n;
 }
 

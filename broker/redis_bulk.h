@@ -47,12 +47,13 @@ struct redis_bulks {
     size_t len;
     size_t cap;
     uint64_t last_number;
-    struct redis_bulk asked[REDIS_BULK_LISTS]; /* what the fetch under way leased */
+    struct redis_bulk asked[REDIS_BULK_LISTS]; /* what the last fetch leased */
     size_t asked_len;
-    size_t asked_read; /* so many of them have been read */
-    int pause;         /* so many fetches more are not in bulk */
-    bool likely;       /* the last fetch found many, all of them small */
-    bool refused;      /* the server does not do it: not asked again */
+    size_t asked_read; /* so many of them have been read; their number is 0 */
+    size_t ahead; /* so many lists were leased last time, and are asked for before the answer */
+    int pause;    /* so many fetches more are not in bulk */
+    bool likely;  /* the last fetch found many, all of them small */
+    bool refused; /* the server does not do it: not asked again */
 };
 
 void redis_bulk_release(struct redis_bulks *bulks);
@@ -68,9 +69,9 @@ bool redis_bulk_wanted(const struct redis_broker *b, int want);
 /* The number for the fetch script: nothing of ours has it, nor those that follow. */
 void redis_bulk_arg_number(struct redis_broker *b, struct redis_request *r);
 
-/* Reads what gets that number, if anything does: to be called right after the fetch was submitted,
- * so that mostly one round trip is enough. */
-void redis_bulk_read_first(struct redis_broker *b);
+/* Reads what gets that number and some that follow, if anything does: to be called right after the
+ * fetch was submitted, so that mostly one round trip is enough. */
+void redis_bulk_read_ahead(struct redis_broker *b);
 
 /* What the fetch script leased, and how many messages that is. They come one list after the other
  * (redis_fetched_bulk). reloaded: the script was not there when the first was read. */

@@ -195,7 +195,7 @@ static void fetch(struct redis_broker *b)
     if (!b->fetching && b->listening)
         redis_lists_heard(&b->lists, 0);
     if (b->fetching && bulk)
-        redis_bulk_read_first(b);
+        redis_bulk_read_ahead(b);
 }
 
 void redis_fetch(struct redis_broker *b)

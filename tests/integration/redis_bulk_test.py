@@ -15,10 +15,16 @@ from harness import SCALE, Redis, Worker, call_many, celeriac, result, totals, u
 MANY = 3000
 LOADS = 20000  # takes longer than to look at
 SLOW_S = 3 * SCALE  # longer than messages stay leased in bulk
+QUEUES = [f"queue-{i}" for i in range(60)]
+BUSY = "local s = redis.call('TIME'); repeat local t = redis.call('TIME') until (t[1] - s[1]) * 1e6 + t[2] - s[2] > 30000"
 
 
 def noops(n=MANY):
     return [{"task": "noop", "args": [i]} for i in range(n)]
+
+
+def spread_noops(n):
+    return [{**line, "queue": QUEUES[i % len(QUEUES)]} for i, line in enumerate(noops(n))]
 
 
 class Bulk(unittest.TestCase):
@@ -70,11 +76,18 @@ class Bulk(unittest.TestCase):
         self.assertEqual(result(self.url, ids[-1])["status"], "SUCCESS")
 
     def test_jobs_of_many_queues_are_leased_together(self):
-        queues = [f"queue-{i}" for i in range(60)]
-        call_many(self.url, [{"task": "noop", "args": [i], "queue": queues[i % 60]} for i in range(2 * MANY)])
-        self.add_worker("-Q", ",".join(queues))
+        call_many(self.url, spread_noops(2 * MANY))
+        self.add_worker("-Q", ",".join(QUEUES))
         self.until_done(2 * MANY)
         self.assertGreater(self.calls("sort")[0], 60)
+
+    def test_many_queues_survive_what_happens_to_the_server(self):
+        self.redis.cli("CONFIG", "SET", "busy-reply-threshold", "1")
+        call_many(self.url, spread_noops(LOADS))
+        self.add_worker("-Q", ",".join(QUEUES), "--lease", "5")
+        happens = [("EVAL", BUSY, "0"), ("SCRIPT", "FLUSH"), ("CLIENT", "KILL", "TYPE", "normal")] * 3
+        self.while_it_drains(lambda: self.redis.cli(*happens.pop()), LOADS, times=9)
+        self.until_done(LOADS)
 
     def test_a_queue_that_is_no_list_is_passed_by(self):
         self.redis.cli("SET", "wrong", "text")
