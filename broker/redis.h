@@ -95,6 +95,7 @@ struct redis_broker {
     bool look;         /* the next fetch probably finds all its lists empty */
     bool refused;      /* the last fetch was: said once, and only the tick asks again */
     bool listening;    /* the fetch under way makes the bell ring for what it finds empty */
+    size_t passed;     /* lists that the last fetch found empty without listening */
     bool rang_in_vain; /* the last bell brought nothing */
     int64_t ring_at_ms;
     int64_t tick_at_ms;

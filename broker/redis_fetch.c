@@ -8,6 +8,7 @@
 #define SMALL       (FETCH_BYTES / FETCH_MAX) /* as many of them as one fetch wants are welcome */
 #define LISTS       64                        /* that a fetch names: most of them hold something */
 #define LOOKED_AT   1024                      /* when most of them do not */
+#define PASSED_MOST 32                        /* empty ones it may pass; listening costs more */
 
 static int take(struct redis_broker *b, uint64_t fence, size_t chosen, const redisReply *element)
 {
@@ -44,6 +45,7 @@ static void learn(struct redis_broker *b, const struct redis_request *r, const r
 
     if (empty->type == REDIS_REPLY_INTEGER)
         n = empty->integer > 0 ? (size_t)empty->integer : 0;
+    b->passed = b->listening ? 0 : n;
     if (b->listening)
         redis_lists_heard(&b->lists, r->reloaded ? 0 : n);
 }
@@ -175,8 +177,7 @@ static void fetch(struct redis_broker *b)
         return;
     b->wanted = b->credit < FETCH_MAX ? b->credit : FETCH_MAX;
     bulk = redis_bulk_wanted(b, b->wanted);
-    /* Of one queue that holds many there is nothing to hear of. */
-    b->listening = b->tracking && (!bulk || b->queues_len > 1);
+    b->listening = b->tracking && (!bulk || b->passed >= PASSED_MOST);
     if (b->listening)
         redis_bell_listen(b);
     redis_argi(r, b->wanted);

@@ -160,8 +160,11 @@ static const char sent_sweep[] =
               "count(KEYS[1], 'published', n)\n"
               "return n\n";
 
-/* Of one list that is leased in bulk, and of lists in one fetch (REDIS_BULK_LISTS). */
+/* One fetch leases from so many lists in bulk (REDIS_BULK_LISTS), of which so many may hold less
+ * than it is worth: else the messages of a long list would have leases of their own for a short
+ * one that is served before it. */
 #define BULK_LEAST "4"
+#define BULK_FEW   "4"
 #define BULK_LISTS "32"
 
 /* KEYS the lists in the order they are served, and no other key: before 7.2 Redis makes the bell
@@ -170,8 +173,9 @@ static const char sent_sweep[] =
  * fence, field behind it, how many bytes, `listen` when the bell is to ring for the lists that are
  * empty then (`look`: they probably all are), the number of what is leased in bulk ('': nothing
  * is), then per list the tail of the recorded value. Returns the first fence, how many of the
- * lists, from the first on, are empty now and were read (-1: nothing can be leased in bulk here),
- * and pairs of list number and element; nothing when there were none at all. S1, S2. Lists that
+ * lists, from the first on, are empty now, and were read if the bell is to ring (-1: nothing can be
+ * leased in bulk here), and pairs of list number and element; nothing when there were none at all.
+ * S1, S2. Lists that
  * hold many, from the first on, are leased in bulk, each under a number of its own: then it returns
  * a zero, how many are empty as above, and triples of list number, how many, and the fence of the
  * first. S12. What stands in front, where it is not one of many fetches, does nothing but make a
@@ -182,33 +186,36 @@ static const char sent_sweep[] =
  * Redis 6.2 each is one. */
 static const char fetch[] =
     "local unacked, index, numbers = '" REDIS_UNACKED "', '" REDIS_INDEX "', '" REDIS_FENCE "'\n"
-    "local bulk = '" REDIS_BULK "'\n"
-    "if ARGV[6] == 'look' and redis.call('EXISTS', unpack(KEYS)) == 0 then return {} end\n"
+    "local call, bulk = redis.call, '" REDIS_BULK "'\n"
+    "if ARGV[6] == 'look' and call('EXISTS', unpack(KEYS)) == 0 then return {} end\n"
     "if ARGV[6] ~= 'listen' then\n"
-    "  redis.call('HDEL', unacked, '')\n"
-    "  redis.call('ZREM', index, '')\n"
-    "  redis.call('SETRANGE', numbers, 0, '')\n"
+    "  call('HDEL', unacked, '')\n"
+    "  call('ZREM', index, '')\n"
+    "  call('SETRANGE', numbers, 0, '')\n"
     "end\n"
     "local want, room = tonumber(ARGV[1]), tonumber(ARGV[5])\n"
     "local out, n, empty, step, most = {0, 0}, 0, 0, 2, 16\n"
-    "local records, next_fence = {}, nil\n"
+    "local records, few, next_fence = {}, 0, nil\n"
+    /* Redis itself writes a number with 17 digits of a float, which costs as much as a command. */
+    "local function digits(n) return string.format('%d', n) end\n"
     /* Positive when the next list is to be looked at: this one gave some, or is no list. */
     "local function lease_in_bulk(i)\n"
-    "  local name = ARGV[3] .. string.format('%020.0f', ARGV[7] + (#out - 2) / 3) .. ARGV[4]\n"
+    "  local name = ARGV[3] .. string.format('%020d', ARGV[7] + (#out - 2) / 3) .. ARGV[4]\n"
     "  local list = bulk .. ':' .. name\n"
-    "  local n = redis.pcall('SORT', KEYS[i], 'BY', 'nosort', 'LIMIT', 0, want, 'DESC',\n"
+    "  local n = redis.pcall('SORT', KEYS[i], 'BY', 'nosort', 'LIMIT', '0', digits(want), 'DESC',\n"
     "    'STORE', list)\n"
     "  if type(n) == 'table' then\n"
     "    return string.find(n.err, 'WRONGTYPE', 1, true) and 1 or -1\n"
     "  end\n"
-    "  local size = redis.pcall('MEMORY', 'USAGE', list, 'SAMPLES', 0)\n"
+    "  local size = redis.pcall('MEMORY', 'USAGE', list, 'SAMPLES', '0')\n"
     "  local may = type(size) ~= 'table'\n"
-    "    and (#out > 2 or not redis.pcall('LRANGE', list, 1, 0).err)\n"
-    "  if not may or n < " BULK_LEAST " or size > room then\n"
-    "    redis.call('DEL', list)\n"
+    "    and (#out > 2 or not redis.pcall('LRANGE', list, '1', '0').err)\n"
+    "  few = few + (n < " BULK_LEAST " and 1 or 0)\n"
+    "  if not may or few > " BULK_FEW " or size > room or n == 0 then\n"
+    "    call('DEL', list)\n"
     "    return may and 0 or -1\n"
     "  end\n"
-    "  local fence = next_fence or redis.call('INCRBY', numbers, want) - want + 1\n"
+    "  local fence = next_fence or call('INCRBY', numbers, want) - want + 1\n"
     "  records[#records + 1] = name\n"
     "  records[#records + 1] = string.rep('-', n) .. string.format(' %.0f ', fence)\n"
     "    .. ARGV[2] .. ' ' .. ARGV[7 + i]\n"
@@ -218,25 +225,25 @@ static const char fetch[] =
     "  return n\n"
     "end\n"
     "local function hear()\n"
-    "  if empty > 0 and redis.call('EXISTS', unpack(KEYS, 1, empty)) > 0 then empty = 0 end\n"
+    "  if empty > 0 and call('EXISTS', unpack(KEYS, 1, empty)) > 0 then empty = 0 end\n"
     "  return empty\n"
     "end\n"
     "local leased = ARGV[7] ~= '' and 1 or 0\n"
     "if leased > 0 then\n"
-    "  redis.call('HDEL', bulk, '')\n"
-    "  redis.call('SETRANGE', numbers, 0, '')\n"
+    "  call('HDEL', bulk, '')\n"
+    "  call('SETRANGE', numbers, 0, '')\n"
     "end\n"
     "for i = 1, #KEYS do\n"
-    "  local wanted = want\n"
-    "  if leased <= 0 or want < " BULK_LEAST " or #out > 3 * " BULK_LISTS " then break end\n"
-    "  if redis.pcall('RPOP', KEYS[i], 0) then leased = lease_in_bulk(i) end\n"
-    "  local is_empty = leased > 0 and (want == wanted or want > 0)\n"
-    "  if is_empty and empty == i - 1 then empty = i end\n"
+    "  if leased <= 0 or want == 0 or #out > 3 * " BULK_LISTS " then break end\n"
+    "  if redis.pcall('RPOP', KEYS[i], '0') then leased = lease_in_bulk(i) end\n"
+    "  if leased > 0 and want > 0 and empty == i - 1 then empty = i end\n"
     "end\n"
     "if #out > 2 then\n"
-    "  redis.call('HSET', bulk, unpack(records))\n"
-    "  for k = 3, #out, 3 do redis.call('LTRIM', KEYS[out[k] + 1], 0, -out[k + 1] - 1) end\n"
-    "  if ARGV[6] ~= '' then out[2] = hear() end\n"
+    "  call('HSET', bulk, unpack(records))\n"
+    "  for k = 3, #out, 3 do\n"
+    "    call('LTRIM', KEYS[out[k] + 1], '0', digits(-out[k + 1] - 1))\n"
+    "  end\n"
+    "  out[2] = ARGV[6] ~= '' and hear() or empty\n"
     "  return out\n"
     "end\n"
     "empty = 0\n"
@@ -293,7 +300,7 @@ static const char fetch[] =
     "if not wrong then try('ZADD', index, unpack(zadd)) end\n"
     "if not wrong then try('HSET', unacked, unpack(hset)) end\n"
     "if wrong then\n"
-    "  for k = n, 1, -1 do redis.call('RPUSH', KEYS[out[2 * k + 1] + 1], out[2 * k + 2]) end\n"
+    "  for k = n, 1, -1 do call('RPUSH', KEYS[out[2 * k + 1] + 1], out[2 * k + 2]) end\n"
     "  for k = 2, #zadd, 2 do redis.pcall('ZREM', index, zadd[k]) end\n"
     "  return wrong\n"
     "end\n"
