@@ -97,7 +97,7 @@ void proc_title_join(const struct proc_title *title, const struct slice *parts, 
         memcpy(title->area + at, parts[i].ptr, len);
         at += len;
     }
-    memset(title->area + at, 0, title->area_len - at);
+    memset(title->area + at, 0, strnlen(title->area + at, title->area_len - at));
 }
 
 void proc_title_set(const struct proc_title *title, const char *fmt, ...)

@@ -26,10 +26,12 @@ struct proc_title {
  * argv; argv stays usable because its strings are copied. The copies live as long as the process.
  */
 int proc_title_init(struct proc_title *title, int argc, char **argv);
+/* What stands behind it is gone: the area may be as long as the command line and environment. */
 void proc_title_set(const struct proc_title *title, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 
-/* The same of texts that stand behind one another; cheap enough for every job. */
+/* The same of texts that stand behind one another; cheap enough for every job, for it clears the
+ * last title and no more: this process, or one it was forked from, called proc_title_set. */
 void proc_title_join(const struct proc_title *title, const struct slice *parts, size_t n);
 
 /* Right after fork: default dispositions, empty mask, a process group of its own (a Ctrl-C on the

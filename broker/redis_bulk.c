@@ -1,5 +1,6 @@
 #include "broker/redis_bulk.h"
 
+#include "base/decimal.h"
 #include "base/fault.h"
 #include "broker/redis.h"
 
@@ -14,14 +15,15 @@ void redis_bulk_release(struct redis_bulks *bulks)
 
 /* --- names --- */
 
+/* As redis_field. */
 static void name_of(const struct redis_broker *b, struct buf *out, uint64_t number)
 {
-    const struct redis_lease lease = {.fence = number,
-                                      .generation = b->generation,
-                                      .lease_ms = (uint32_t)b->lease_ms,
-                                      .instance = b->instance};
+    char digits[REDIS_FENCE_DIGITS];
 
-    redis_field(out, b->node, &lease);
+    decimal_fill(digits, REDIS_FENCE_DIGITS, number);
+    buf_adds(out, b->field_head);
+    buf_add(out, digits, sizeof(digits));
+    buf_adds(out, b->field_tail);
 }
 
 static void add_key(struct redis_request *r, struct slice name)
@@ -73,8 +75,11 @@ static int64_t until(const struct redis_broker *b)
     return clock_mono_ms(b->clock) + (part < REDIS_BULK_MS ? part : REDIS_BULK_MS);
 }
 
+/* Mostly behind all others: one that is read late was put aside by the server. */
 static int keep(struct redis_bulks *bulks, const struct redis_bulk *bulk)
 {
+    size_t at = bulks->len;
+
     if (bulks->len == bulks->cap) {
         size_t cap = bulks->cap ? 2 * bulks->cap : 8;
         struct redis_bulk *items = realloc(bulks->items, cap * sizeof(*items));
@@ -84,7 +89,10 @@ static int keep(struct redis_bulks *bulks, const struct redis_bulk *bulk)
         bulks->items = items;
         bulks->cap = cap;
     }
-    bulks->items[bulks->len++] = *bulk;
+    for (; at > 0 && bulks->items[at - 1].fence > bulk->fence; at--)
+        bulks->items[at] = bulks->items[at - 1];
+    bulks->items[at] = *bulk;
+    bulks->len++;
     return 0;
 }
 
@@ -192,13 +200,18 @@ size_t redis_bulk_leased(struct redis_broker *b, const redisReply *reply, bool r
 
 struct redis_bulk *redis_bulk_of(struct redis_broker *b, uint64_t fence)
 {
-    for (size_t i = b->bulks.len; i-- > 0;) {
-        struct redis_bulk *bulk = &b->bulks.items[i];
+    struct redis_bulk *items = b->bulks.items;
+    size_t from = 0, end = b->bulks.len;
 
-        if (fence >= bulk->fence && fence - bulk->fence < bulk->len)
-            return bulk;
+    while (from < end) {
+        size_t mid = from + (end - from) / 2;
+
+        if (items[mid].fence > fence)
+            end = mid;
+        else
+            from = mid + 1;
     }
-    return NULL;
+    return from && fence - items[from - 1].fence < items[from - 1].len ? &items[from - 1] : NULL;
 }
 
 static void forget(struct redis_bulks *bulks, struct redis_bulk *bulk)

@@ -43,7 +43,7 @@ struct redis_bulk {
 };
 
 struct redis_bulks {
-    struct redis_bulk *items; /* owned, the oldest first */
+    struct redis_bulk *items; /* owned, in the order of their fences: the oldest first */
     size_t len;
     size_t cap;
     uint64_t last_number;

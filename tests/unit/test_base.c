@@ -330,6 +330,28 @@ static void backoff_doubles_up_to_its_bound(void **state)
     assert_in_range(backoff_ms(1, INT64_MAX, 1000, UINT64_MAX), 0, INT64_MAX);
 }
 
+static void a_title_leaves_nothing_of_the_last_one(void **state)
+{
+    char area[32];
+    const struct proc_title title = {area, sizeof(area), NULL};
+    const struct slice parts[] = {slice_of("runner"), slice_of(" "), slice_of("task")};
+
+    (void)state;
+    memset(area, 'x', sizeof(area)); /* a command line and an environment */
+    proc_title_set(&title, "supervisor of %d", 2);
+    proc_title_join(&title, parts, 3);
+    assert_memory_equal(area, "runner task\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
+                        sizeof(area));
+    proc_title_join(&title,
+                    (struct slice[]){slice_of("0123456789"), slice_of("0123456789"),
+                                     slice_of("0123456789"), slice_of("0123456789")},
+                    4);
+    assert_memory_equal(area, "0123456789012345678901234567890", sizeof(area));
+    proc_title_join(&title, parts, 1);
+    assert_memory_equal(area, "runner\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
+                        sizeof(area));
+}
+
 static void words_are_kept_and_sorted(void **state)
 {
     struct words w = WORDS_INIT;
@@ -381,6 +403,7 @@ int main(void)
         cmocka_unit_test(one_event_is_one_line),
         cmocka_unit_test(levels_have_pythons_names),
         cmocka_unit_test(causes_of_death_in_celerys_words),
+        cmocka_unit_test(a_title_leaves_nothing_of_the_last_one),
         cmocka_unit_test(words_are_kept_and_sorted),
         cmocka_unit_test(a_copied_slice_is_terminated),
         cmocka_unit_test(backoff_doubles_up_to_its_bound),
