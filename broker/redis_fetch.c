@@ -177,6 +177,7 @@ static void fetch(struct redis_broker *b)
         return;
     b->wanted = b->credit < FETCH_MAX ? b->credit : FETCH_MAX;
     bulk = redis_bulk_wanted(b, b->wanted);
+    /* What a fetch in bulk finds empty is looked at again, until that is too much. */
     b->listening = b->tracking && (!bulk || b->passed >= PASSED_MOST);
     if (b->listening)
         redis_bell_listen(b);
