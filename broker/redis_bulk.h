@@ -74,7 +74,8 @@ void redis_bulk_arg_number(struct redis_broker *b, struct redis_request *r);
 void redis_bulk_read_ahead(struct redis_broker *b);
 
 /* What the fetch script leased, and how many messages that is. They come one list after the other
- * (redis_fetched_bulk). reloaded: the script was not there when the first was read. */
+ * (redis_fetched_bulk). reloaded: the script was not there, so what was read ahead came too early.
+ */
 size_t redis_bulk_leased(struct redis_broker *b, const redisReply *reply, bool reloaded);
 
 /* --- ending --- */

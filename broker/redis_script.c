@@ -175,15 +175,14 @@ static const char sent_sweep[] =
  * is), then per list the tail of the recorded value. Returns the first fence, how many of the
  * lists, from the first on, are empty now, and were read if the bell is to ring (-1: nothing can be
  * leased in bulk here), and pairs of list number and element; nothing when there were none at all.
- * S1, S2. Lists that
- * hold many, from the first on, are leased in bulk, each under a number of its own: then it returns
- * a zero, how many are empty as above, and triples of list number, how many, and the fence of the
- * first. S12. What stands in front, where it is not one of many fetches, does nothing but make a
- * wrong type fail before the first pop; HDEL comes first because a server out of memory refuses a
- * growing command there. If a type has become wrong since, what was popped goes back to where it
- * was. Lists are read after they were popped, and full ones not at all: who pops what it listens
- * for rings for itself. Pops grow from 2 to 16 messages while those that came were small; before
- * Redis 6.2 each is one. */
+ * S1, S2. Lists that hold many, from the first on, and a few short ones between them are leased in
+ * bulk, each under a number of its own: then it returns a zero, how many are empty as above, and
+ * triples of list number, how many, and the fence of the first. S12. What stands in front, where it
+ * is not one of many fetches, does nothing but make a wrong type fail before the first pop; HDEL
+ * comes first because a server out of memory refuses a growing command there. If a type has become
+ * wrong since, what was popped goes back to where it was. Lists are read after they were popped,
+ * and full ones not at all: who pops what it listens for rings for itself. Pops grow from 2 to 16
+ * messages while those that came were small; before Redis 6.2 each is one. */
 static const char fetch[] =
     "local unacked, index, numbers = '" REDIS_UNACKED "', '" REDIS_INDEX "', '" REDIS_FENCE "'\n"
     "local call, bulk = redis.call, '" REDIS_BULK "'\n"
