@@ -21,8 +21,9 @@ struct broker_ops {
     int (*pollset)(struct broker *b, struct pollfd *fds, int max);
     int64_t (*deadline)(struct broker *b);
     int (*poll)(struct broker *b, struct broker_event *events, int max);
-    void (*nothing_ready)(struct broker *b); /* NULL: does not care */
-    void (*rest)(struct broker *b);          /* NULL: keeps nothing */
+    bool (*sleep)(struct broker *b, int64_t until_ms); /* NULL, or false at once: pollset will do */
+    void (*nothing_ready)(struct broker *b);           /* NULL: does not care */
+    void (*rest)(struct broker *b);                    /* NULL: keeps nothing */
     void (*credit)(struct broker *b, int n);
 
     int (*publish)(struct broker *b, const struct broker_message *v, size_t n, struct err *e);
@@ -52,6 +53,7 @@ struct broker_ops {
 struct broker {
     const struct broker_ops *ops;
     int64_t message_max;
+    const struct clock *clock;
     bool has_node;
 };
 

@@ -10,6 +10,7 @@
 #define QUEUE_NAME_MAX            255 /* the longest that AMQP can name */
 #define TOKEN_MAX                 64
 #define BATCH_NAME_MAX            40
+#define FDS_MAX                   16
 
 /* One row per scheme. open NULL: known, and refused with the reason. A row may say that it keeps
  * the results of another URL itself (same server, other database); without it only an equal URL
@@ -157,6 +158,7 @@ struct broker *broker_open(const struct broker_config *given, struct err *e)
     }
     if (b) {
         b->message_max = config.message_max;
+        b->clock = config.clock;
         b->has_node = config.node != NULL;
     }
     return b;
@@ -186,6 +188,19 @@ int64_t broker_deadline(struct broker *b)
 int broker_poll(struct broker *b, struct broker_event *events, int max)
 {
     return b->ops->poll(b, events, max);
+}
+
+void broker_sleep(struct broker *b, int64_t until_ms)
+{
+    struct pollfd fds[FDS_MAX];
+    int64_t due_ms = broker_deadline(b);
+    int n;
+
+    until_ms = due_ms < until_ms ? due_ms : until_ms;
+    if (b->ops->sleep && b->ops->sleep(b, until_ms))
+        return;
+    n = broker_pollset(b, fds, FDS_MAX);
+    poll(fds, (nfds_t)n, clock_poll_timeout(b->clock, until_ms));
 }
 
 void broker_nothing_ready(struct broker *b)

@@ -8,8 +8,8 @@
  * error that means "nothing was submitted". It completes later, in any order, as one event per
  * item, carrying the item's `tag`. broker_poll does the work (reads, writes, timers, the batched
  * transaction) and hands out events; it never waits. Between polls the caller sleeps on
- * broker_pollset's descriptors until broker_deadline. The blocking client library is a loop over
- * the same calls.
+ * broker_pollset's descriptors until broker_deadline; who waits for nothing else, as the blocking
+ * client library does, calls broker_sleep.
  *
  * A message is the bytes of a kombu envelope (broker/message.h); backends do not look inside. A
  * delivery is leased: it stays recorded as unacknowledged under a receipt until it is finished,
@@ -347,6 +347,10 @@ int64_t broker_deadline(struct broker *b);
 
 /* Works and hands out at most max events. Returns how many; when it returns max, call again. */
 int broker_poll(struct broker *b, struct broker_event *events, int max);
+
+/* Sleeps until broker_poll has something to do or until_ms (monotonic) has come; may return sooner.
+ * For a caller with nothing else to wait for. Ends, as broker_poll does, what that lent. */
+void broker_sleep(struct broker *b, int64_t until_ms);
 
 /* Only a hint, for callers that know: no descriptor of the last pollset was ready when they looked,
  * so the next poll need not read. A broker that does not care ignores it. */

@@ -376,6 +376,14 @@ static int64_t redis_deadline(struct broker *base)
     return at;
 }
 
+/* With two connections to listen to, only poll will do. */
+static bool redis_sleep(struct broker *base, int64_t until_ms)
+{
+    struct redis_broker *b = (struct redis_broker *)base;
+
+    return !redis_bell_wanted(b) && redis_conn_sleep(&b->main, until_ms);
+}
+
 static void redis_credit(struct broker *base, int n)
 {
     struct redis_broker *b = (struct redis_broker *)base;
@@ -542,6 +550,7 @@ static const struct broker_ops redis_ops = {
     .pollset = redis_pollset,
     .deadline = redis_deadline,
     .poll = redis_poll,
+    .sleep = redis_sleep,
     .rest = redis_rest,
     .credit = redis_credit,
     .publish = redis_publish,

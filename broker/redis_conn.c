@@ -6,8 +6,10 @@
 #include "broker/redis_reply.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -20,7 +22,9 @@
 #define SPARES       4
 #define SPARE_MAX    (512u << 10) /* bytes of a spare request */
 #define READ_SIZE    (64u << 10)
-#define READS        16 /* a busy connection does not starve the other */
+#define READS        16    /* a busy connection does not starve the other */
+#define SLEEP_MS     250   /* at a time */
+#define NEAR_NS      20000 /* a request, its answer and two switches on one core take less */
 
 void redis_conn_init(struct redis_conn *c, const struct redis_conn_hooks *hooks, void *owner,
                      const struct redis_address *address, const struct clock *clock,
@@ -215,6 +219,7 @@ static void start_connect(struct redis_conn *c)
     c->ctx->reader->maxbuf = READ_SIZE;
     redis_reply_build_in(c->ctx->reader, &c->replies);
     c->phase = REDIS_CONNECTING;
+    c->may_sleep = false;
     c->alive_at_ms = clock_mono_ms(c->clock);
 }
 
@@ -559,10 +564,10 @@ static void settle_all(struct redis_conn *c)
 }
 
 /* True when there may be more to read. */
-static bool read_some(struct redis_conn *c)
+static bool read_some(struct redis_conn *c, int flags)
 {
     char bytes[READ_SIZE];
-    ssize_t n = recv(c->ctx->fd, bytes, sizeof(bytes), MSG_DONTWAIT);
+    ssize_t n = recv(c->ctx->fd, bytes, sizeof(bytes), flags);
 
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return errno == EINTR;
@@ -584,11 +589,12 @@ static bool read_some(struct redis_conn *c)
     return (size_t)n == sizeof(bytes);
 }
 
-static void read_all(struct redis_conn *c)
+/* flags: of the first read. */
+static void read_all(struct redis_conn *c, int flags)
 {
     c->broken = (struct err)ERR_INIT;
-    for (int i = 0; i < READS && read_some(c) && !c->broken.code; i++)
-        ;
+    for (int i = 0; i < READS && read_some(c, flags) && !c->broken.code; i++)
+        flags = MSG_DONTWAIT;
     if (!c->broken.code && c->unanswered && clock_mono_ms(c->clock) - c->alive_at_ms > SILENCE_MS)
         err_set(&c->broken, ERR_RECONNECT, "redis at %s: no answer for %d s", c->address->shown,
                 SILENCE_MS / 1000);
@@ -604,16 +610,61 @@ void redis_conn_step(struct redis_conn *c)
 {
     /* The answer to what is only written now is not there yet; the next step looks. */
     bool was_silent = c->unanswered == 0 && c->phase == REDIS_READY && !c->subscriber;
+    bool has_read = c->slept;
 
+    c->slept = false;
     if (c->phase == REDIS_DOWN)
         start_connect(c);
     if (c->phase == REDIS_CONNECTING)
         finish_connect(c);
     if (c->phase >= REDIS_GREETING)
         redis_conn_flush(c);
-    if (c->phase >= REDIS_GREETING && !(was_silent && c->unanswered))
-        read_all(c);
+    if (c->phase >= REDIS_GREETING && !has_read && !(was_silent && c->unanswered))
+        read_all(c, MSG_DONTWAIT);
     redis_conn_flush(c);
+}
+
+/* --- sleeping --- */
+
+/* hiredis connects without waiting and leaves the socket so; every other call here says
+ * MSG_DONTWAIT. */
+static bool may_sleep(struct redis_conn *c)
+{
+    struct timeval longest = {.tv_usec = SLEEP_MS * 1000};
+    int fd = c->ctx->fd, flags;
+
+    if (c->may_sleep)
+        return true;
+    flags = fcntl(fd, F_GETFL);
+    c->may_sleep = flags >= 0 &&
+                   setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &longest, sizeof(longest)) == 0 &&
+                   fcntl(fd, F_SETFL, flags & ~O_NONBLOCK) == 0;
+    return c->may_sleep;
+}
+
+/* When a server takes a request from a unix socket, that wakes who waits there in recv, but not who
+ * waits in poll: the one is running when the reply comes, the other's core must be woken first.
+ * Where both take turns on one core the early wake-up only costs two switches; there answers come
+ * soon. */
+static void read_in_time(struct redis_conn *c)
+{
+    struct pollfd fd = {.fd = c->ctx->fd, .events = POLLIN};
+    int64_t begun = clock_nano();
+
+    if (!c->far)
+        poll(&fd, 1, SLEEP_MS);
+    read_all(c, c->far ? 0 : MSG_DONTWAIT);
+    c->far = clock_nano() - begun > NEAR_NS;
+}
+
+bool redis_conn_sleep(struct redis_conn *c, int64_t until_ms)
+{
+    if (c->phase != REDIS_READY || !c->unanswered || unwritten(c) > 0 ||
+        until_ms - clock_mono_ms(c->clock) < SLEEP_MS || !may_sleep(c))
+        return false;
+    read_in_time(c);
+    c->slept = true;
+    return true;
 }
 
 /* --- scripts --- */

@@ -136,6 +136,9 @@ struct redis_conn {
     bool subscriber; /* in phase READY every reply is pushed */
     bool blocked;    /* the socket takes no more now */
     bool troubled;   /* hooks->again was told */
+    bool may_sleep;  /* a read without MSG_DONTWAIT waits, not for long */
+    bool far;        /* the answer slept for last took longer than the same core needs */
+    bool slept;      /* since the last step, and read what had come */
     unsigned failures;
     char sha[REDIS_SCRIPTS][REDIS_SHA_SIZE];
     bool known[REDIS_SCRIPTS]; /* the server was given its text on this connection */
@@ -160,6 +163,10 @@ void redis_conn_greet(struct redis_conn *c, struct redis_request *r);
 
 /* Connects, reads, writes what is possible. */
 void redis_conn_step(struct redis_conn *c);
+/* Sleeps until an answer has come, and reads it; a while at most, never longer than until_ms.
+ * False, at once, when that is not enough: something is to be written, no answer is expected, the
+ * time is short. */
+bool redis_conn_sleep(struct redis_conn *c, int64_t until_ms);
 /* Sends what waits. */
 void redis_conn_flush(struct redis_conn *c);
 /* Frees memory that only a burst needs. */

@@ -9,7 +9,6 @@
 
 #define TIMEOUT_DEFAULT_MS 10000
 #define EVENTS_MAX         64
-#define FDS_MAX            16
 
 static void note_state(struct session *s, const struct broker_event *event)
 {
@@ -31,15 +30,6 @@ bool session_may_sigpipe(const struct session *s)
     return s->broker && !(broker_caps(s->broker) & BROKER_CAP_NO_SIGPIPE);
 }
 
-static void sleep_until(struct session *s, int64_t until_ms)
-{
-    struct pollfd fds[FDS_MAX];
-    int64_t due_ms = broker_deadline(s->broker);
-    int n = broker_pollset(s->broker, fds, FDS_MAX);
-
-    poll(fds, (nfds_t)n, clock_poll_timeout(s->clock, due_ms < until_ms ? due_ms : until_ms));
-}
-
 int session_step(struct session *s, int64_t until_ms, session_handle_fn *handle, void *user,
                  struct err *e)
 {
@@ -56,7 +46,7 @@ int session_step(struct session *s, int64_t until_ms, session_handle_fn *handle,
             handle(user, &events[i]);
     }
     if (n == 0)
-        sleep_until(s, until_ms);
+        broker_sleep(s->broker, until_ms);
     sigpipe_leave(&guard);
     if (!s->up && s->down.code != ERR_NONE && s->down.code != ERR_RECONNECT &&
         s->down.code != ERR_AGAIN)

@@ -593,6 +593,57 @@ static void tells_a_hang_and_sends_again(void **state)
     celeriac_close(c);
 }
 
+static void *go_on_soon(void *user)
+{
+    struct place *p = user;
+
+    poll(NULL, 0, 400); /* longer than one read waits */
+    redis_server_signal(&p->redis, SIGCONT);
+    return NULL;
+}
+
+static void *replace(void *user)
+{
+    struct reviver *r = user;
+
+    poll(NULL, 0, 100);
+    redis_server_stop(&r->place->redis, SIGKILL);
+    return start_again(r);
+}
+
+/* After a slow answer the client waits in reads: what has to wake it there does. */
+static void sends_to_a_slow_server(void **state)
+{
+    struct place *p = *state;
+    struct celeriac *c = open_patient(p, 30000), *hasty = open_patient(p, 1000);
+    struct reviver reviver = {.place = p};
+    char id[CELERIAC_ID_SIZE];
+    pthread_t thread;
+    int64_t before;
+
+    for (int i = 0; i < 3; i++) {
+        redis_server_signal(&p->redis, SIGSTOP);
+        assert_int_equal(pthread_create(&thread, NULL, go_on_soon, p), 0);
+        GOOD(celeriac_send(c, "echo", NULL, id, &err));
+        pthread_join(thread, NULL);
+    }
+    GOOD(celeriac_send(hasty, "echo", NULL, id, &err));
+    redis_server_signal(&p->redis, SIGSTOP);
+    BAD(celeriac_send(hasty, "echo", NULL, id, &err), CELERIAC_UNREACHABLE, "");
+    redis_server_signal(&p->redis, SIGCONT);
+    celeriac_close(hasty);
+    before = waiting(p);
+    assert_in_range(before, 4, 5); /* what was given up may have come */
+
+    redis_server_signal(&p->redis, SIGSTOP);
+    assert_int_equal(pthread_create(&reviver.thread, NULL, replace, &reviver), 0);
+    GOOD(celeriac_send(c, "echo", NULL, id, &err));
+    pthread_join(reviver.thread, NULL);
+    GOOD(celeriac_send(c, "echo", NULL, id, &err));
+    assert_int_equal(waiting(p), before + 2);
+    celeriac_close(c);
+}
+
 #define ON_FILE(f)   cmocka_unit_test_setup_teardown(f, place_make_file, place_remove_file)
 #define ON_SERVER(f) cmocka_unit_test_setup_teardown(f, place_make_server, place_remove_server)
 #define ON_AMQP(f)   cmocka_unit_test_setup_teardown(f, place_make_amqp, place_remove_amqp)
@@ -621,6 +672,7 @@ static int run_on_server(void)
         ON_SERVER(waits_over_a_restart),
         ON_SERVER(waits_in_turn_over_a_restart),
         ON_SERVER(tells_a_hang_and_sends_again),
+        ON_SERVER(sends_to_a_slow_server),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -77,6 +77,8 @@ int redis_server_start(struct redis_server *r)
 void redis_server_signal(struct redis_server *r, int sig)
 {
     kill(r->pid, sig);
+    if (sig == SIGSTOP)
+        waitpid(r->pid, NULL, WUNTRACED); /* until then a thread may go on */
 }
 
 void redis_server_stop(struct redis_server *r, int sig)
