@@ -89,20 +89,21 @@ static void add_escaped(struct buf *out, const char *text, size_t len)
 
 static void put_quoted(struct repr *r, const char *text, size_t len)
 {
-    struct slice written;
-    size_t before = r->out->len, n = len;
+    size_t before = r->out->len, n = len, added;
+    long chars;
     bool cut;
 
     if (!room(r))
         return;
-    cut = count_chars(text, len) >= r->left;
+    chars = count_chars(text, len);
+    cut = chars >= r->left;
     if (cut)
         n = cut_len(text, len, r->left);
     buf_adds(r->out, "'");
     add_escaped(r->out, text, n);
     buf_adds(r->out, cut ? "...'" : "'");
-    written = buf_slice(r->out);
-    r->left -= count_chars(written.ptr + before, written.len - before);
+    added = r->out->len - before;
+    r->left -= cut ? count_chars(buf_slice(r->out).ptr + before, added) : chars + (long)(added - n);
 }
 
 static void put_value(struct repr *r, const json_t *value);

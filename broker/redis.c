@@ -298,10 +298,11 @@ static int64_t until_tick_ms(struct redis_broker *b)
 
 static void run_due(struct redis_broker *b)
 {
-    int64_t now = clock_mono_ms(b->clock);
+    int64_t now;
 
     if (b->main.phase != REDIS_READY || !b->queues_len || b->closing)
         return;
+    now = clock_mono_ms(b->clock);
     if (now >= b->tick_at_ms) {
         b->tick_at_ms = now + until_tick_ms(b);
         redis_look_due(b);

@@ -384,11 +384,14 @@ void redis_conn_greet(struct redis_conn *c, struct redis_request *r)
 /* Those that were told "not now" and have waited go first: they are the oldest. */
 static void recall_aside(struct redis_conn *c)
 {
-    int64_t now = clock_mono_ms(c->clock);
     struct redis_requests later = {0};
     struct redis_requests first = {0};
     struct redis_request *r;
+    int64_t now;
 
+    if (!c->aside.head)
+        return;
+    now = clock_mono_ms(c->clock);
     while ((r = pop_head(&c->aside)))
         push_tail(r->not_before_ms <= now ? &first : &later, r);
     c->aside = later;
