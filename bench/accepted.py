@@ -2,9 +2,10 @@
 
 Only what is repeatable is gated: instructions of our own program (callgrind) and system calls (strace) per no-op job, each as what a
 longer run needed more than a shorter one, with server and worker on one core. Measured five times on a machine that was busy with
-other work (load 6 to 11), instructions of client and runner differ by 0.1 %, those of the dispatcher by 1 %, system calls by 2 % on
-Redis and by 7 % on SQLite (how many jobs a transaction carries depends on the pace of disk and cores: of 22 measurements on one day, eight
-beside three busy processes, 20 were 1.79 to 1.89 and two 1.97 and 2.11), so the least of some tries is taken.
+other work (load 6 to 11), instructions of client and runner differ by 0.1 % and those of the dispatcher by 1 %. System calls are those of
+one runner: of two, some end together and some do not, and a transaction carries the ends of one or of both (1.80 to 2.15 calls a job on
+SQLite). With one, eight measurements gave 0.231 to 0.241 on Redis and 2.647 to 2.657 on SQLite, and beside three busy processes 0.224 to
+0.246 and 2.50 to 2.53. So the least of some tries is taken.
 They depend on the compiler and on the system's libraries, and how many calls a batch carries on how fast the cores are, so figures
 are accepted for one toolchain on one kind of machine; for another there is no gate.
 """
@@ -66,7 +67,7 @@ def instructions_of(load, kind):
 
 def calls_of(load, kind):
     with costs.one_core():
-        return {"system_calls": round(costs.calls_per_job(load, kind), 3)}
+        return {"system_calls": round(costs.calls_per_job(load, kind, runners=1), 3)}
 
 
 MEASURES = (instructions_of, calls_of)

@@ -52,19 +52,19 @@ def memory(load, kind):
     yield Value("memory_growth", "KiB PSS", total - sum(map(sum, seen["first"].values())), since_jobs=min(slice_of_jobs, jobs), after_jobs=jobs)
 
 
-def calls_of(load, kind, jobs):
+def calls_of(load, kind, jobs, runners):
     """System calls of a worker's whole life on a backlog of so many jobs."""
     with load.brokers.fresh(kind) as broker:
         load.enqueue(broker.url, jobs)
         report = f"{broker.directory}/strace"
-        with load.watched(broker, ["strace", "-f", "-c", "-o", report]):
+        with load.watched(broker, ["strace", "-f", "-c", "-o", report], runners):
             load.settled(broker, jobs)
         return measure.calls_in(report)
 
 
-def calls_per_job(load, kind):
+def calls_per_job(load, kind, runners=2):
     few, many = CALLS_OF
-    return (calls_of(load, kind, many) - calls_of(load, kind, few)) / (many - few)
+    return (calls_of(load, kind, many, runners) - calls_of(load, kind, few, runners)) / (many - few)
 
 
 def system_calls(load, kind):
