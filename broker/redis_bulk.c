@@ -58,13 +58,19 @@ void redis_bulk_found(struct redis_broker *b, size_t n)
 
 bool redis_bulk_wanted(const struct redis_broker *b, int want)
 {
-    return b->bulks.likely && !b->bulks.pause && !b->bulks.refused && !b->look &&
-           want >= REDIS_BULK_MIN;
+    return !b->bulks.pause && !b->bulks.refused && !b->look && want >= REDIS_BULK_MIN;
 }
 
-void redis_bulk_arg_number(struct redis_broker *b, struct redis_request *r)
+void redis_bulk_args(struct redis_broker *b, struct redis_request *r, bool wanted)
 {
-    redis_argi(r, (int64_t)b->bulks.last_number + 1);
+    if (wanted)
+        redis_argi(r, (int64_t)b->bulks.last_number + 1);
+    else
+        redis_args(r, "");
+    if (wanted && !b->bulks.likely)
+        redis_argi(r, REDIS_BULK_MANY);
+    else
+        redis_args(r, "");
 }
 
 /* The sooner of the time that it may last and a part of the lease. */
@@ -168,8 +174,9 @@ static void read_list(struct redis_broker *b, uint64_t number)
     redis_submit(b, r, NULL);
 }
 
-void redis_bulk_read_ahead(struct redis_broker *b)
+void redis_bulk_read_ahead(struct redis_broker *b, bool wanted)
 {
+    b->bulks.ahead = wanted && b->bulks.likely ? b->bulks.usual : 0;
     for (size_t i = 1; i <= b->bulks.ahead; i++)
         read_list(b, b->bulks.last_number + i);
 }
@@ -182,17 +189,19 @@ size_t redis_bulk_leased(struct redis_broker *b, const redisReply *reply, bool r
     bulks->asked_len = bulks->asked_read = 0;
     for (size_t i = 2; i + 2 < reply->elements && bulks->asked_len < REDIS_BULK_LISTS; i += 3) {
         struct redis_bulk *bulk = &bulks->asked[bulks->asked_len++];
+        int64_t first = redis_at(reply, i + 2)->integer;
 
         *bulk = (struct redis_bulk){.number = ++bulks->last_number,
                                     .list = (size_t)redis_at(reply, i)->integer,
                                     .len = (size_t)redis_at(reply, i + 1)->integer,
-                                    .fence = (uint64_t)redis_at(reply, i + 2)->integer,
+                                    .fence = (uint64_t)(first < 0 ? -first : first),
+                                    .pushed = first < 0,
                                     .until_ms = until(b)};
         n += bulk->len;
         if (bulks->asked_len > bulks->ahead || reloaded)
             read_list(b, bulk->number);
     }
-    bulks->ahead = bulks->asked_len;
+    bulks->usual = bulks->asked_len;
     return n;
 }
 
@@ -340,7 +349,7 @@ void redis_bulk_recover(struct redis_broker *b, const redisReply *all)
     }
 }
 
-/* The third word of "marks fence score tail", in ms; 0 when there is none. */
+/* The third word of S12's value, in ms; 0 when there is none. */
 static int64_t leased_at(const char *value)
 {
     for (int i = 0; value && i < 2; i++) {

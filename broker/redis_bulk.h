@@ -2,13 +2,13 @@
  * redis_bulk.h - many messages under one lease.
  *
  * Purpose: a message that Lua records in `unacked` is hashed from end to end twice and copied six
- * times, which is half of what a short job costs the server. Model: when a fetch wants many and the
- * last one found many, all of them small, the script moves them to a list of their own, natively,
- * and a plain LRANGE reads it (redis_script.h S12). That is one lease: most of its jobs end in the
- * usual way, all within milliseconds, and finish marks them. Whatever else happens to one of them,
- * or REDIS_BULK_MS, makes all that are left leases of their own first: then they are what every
- * other part of this backend knows, and what kombu restores. So do a successor, and any worker that
- * sees the time of the lease run out.
+ * times, which is half of what a short job costs the server. Model: when a fetch wants many, and
+ * the last one found many, all of them small, or the first list is seen to hold many, the script
+ * moves them to a list of their own, natively, and a plain LRANGE reads it (redis_script.h S12).
+ * That is one lease: most of its jobs end in the usual way, all within milliseconds, and finish
+ * marks them. Whatever else happens to one of them, or REDIS_BULK_MS, makes all that are left
+ * leases of their own first: then they are what every other part of this backend knows, and what
+ * kombu restores. So do a successor, and any worker that sees the time of the lease run out.
  *
  * CRASH: after the fetch script, before LRANGE is answered - as after any fetch; the list is found
  * by its field. Invariants: a lease in bulk is here as long as one of its messages is ours and was
@@ -37,6 +37,7 @@ struct redis_bulk {
     uint64_t number;
     size_t list;      /* place in redis_lists.chosen, while the fetch is under way */
     uint64_t fence;   /* of the first message */
+    bool pushed;      /* the list is as it was pushed: the newest in front */
     size_t len;       /* messages */
     size_t left;      /* of them not ended */
     int64_t until_ms; /* monotonic */
@@ -50,10 +51,11 @@ struct redis_bulks {
     struct redis_bulk asked[REDIS_BULK_LISTS]; /* what the last fetch leased */
     size_t asked_len;
     size_t asked_read; /* so many of them have been read; their number is 0 */
-    size_t ahead; /* so many lists were leased last time, and are asked for before the answer */
-    int pause;    /* so many fetches more are not in bulk */
-    bool likely;  /* the last fetch found many, all of them small */
-    bool refused; /* the server does not do it: not asked again */
+    size_t usual;      /* so many lists were leased last time */
+    size_t ahead;      /* and so many are asked for before the answer */
+    int pause;         /* so many fetches more are not in bulk */
+    bool likely;       /* the last fetch found many, all of them small */
+    bool refused;      /* the server does not do it: not asked again */
 };
 
 void redis_bulk_release(struct redis_bulks *bulks);
@@ -63,15 +65,16 @@ void redis_bulk_release(struct redis_bulks *bulks);
 /* A fetch found so many. */
 void redis_bulk_found(struct redis_broker *b, size_t n);
 
-/* Whether the next fetch, of so many, is to lease in bulk. */
+/* Whether the next fetch, of so many, may lease in bulk. */
 bool redis_bulk_wanted(const struct redis_broker *b, int want);
 
-/* The number for the fetch script: nothing of ours has it, nor those that follow. */
-void redis_bulk_arg_number(struct redis_broker *b, struct redis_request *r);
+/* The number for the fetch script, nothing of ours has it, nor those that follow; and how many it
+ * is to find for that. */
+void redis_bulk_args(struct redis_broker *b, struct redis_request *r, bool wanted);
 
-/* Reads what gets that number and some that follow, if anything does: to be called right after the
- * fetch was submitted, so that mostly one round trip is enough. */
-void redis_bulk_read_ahead(struct redis_broker *b);
+/* Reads what gets that number and some that follow, if anything probably does: to be called right
+ * after the fetch was submitted, so that mostly one round trip is enough. */
+void redis_bulk_read_ahead(struct redis_broker *b, bool wanted);
 
 /* What the fetch script leased, and how many messages that is. They come one list after the other
  * (redis_fetched_bulk). reloaded: the script was not there, so what was read ahead came too early.

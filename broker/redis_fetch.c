@@ -104,7 +104,7 @@ void redis_fetched_bulk(struct redis_broker *b, const struct redis_bulk *bulk,
 {
     FAULT_POINT("redis.after-fetch");
     for (size_t i = 0; i < bulk->len; i++) {
-        const redisReply *element = redis_at(reply, i);
+        const redisReply *element = redis_at(reply, bulk->pushed ? bulk->len - 1 - i : i);
 
         take(b, bulk->fence + i, bulk->list, element);
         b->bulks.likely = b->bulks.likely && element->len <= SMALL;
@@ -178,7 +178,7 @@ static void fetch(struct redis_broker *b)
     b->wanted = b->credit < FETCH_MAX ? b->credit : FETCH_MAX;
     bulk = redis_bulk_wanted(b, b->wanted);
     /* What a fetch in bulk finds empty is looked at again, until that is too much. */
-    b->listening = b->tracking && (!bulk || b->passed >= PASSED_MOST);
+    b->listening = b->tracking && (!bulk || !b->bulks.likely || b->passed >= PASSED_MOST);
     if (b->listening)
         redis_bell_listen(b);
     redis_argi(r, b->wanted);
@@ -187,17 +187,14 @@ static void fetch(struct redis_broker *b)
     redis_args(r, b->field_tail);
     redis_argi(r, FETCH_BYTES);
     redis_args(r, mode(b));
-    if (bulk)
-        redis_bulk_arg_number(b, r);
-    else
-        redis_args(r, "");
+    redis_bulk_args(b, r, bulk);
     add_lists(b, r);
     b->look = false;
     b->fetching = redis_submit(b, r, NULL) == 0;
     if (!b->fetching && b->listening)
         redis_lists_heard(&b->lists, 0);
-    if (b->fetching && bulk)
-        redis_bulk_read_ahead(b);
+    if (b->fetching)
+        redis_bulk_read_ahead(b, bulk);
 }
 
 void redis_fetch(struct redis_broker *b)

@@ -38,10 +38,11 @@
  * S11. Only the delivery in an `h` settles it, in the script that removes its field (S3, S4).
  * S12. Messages that are leased in bulk are in a list of their own, `celeriac:bulk:<name>`, in the
  *      order of their fences, and the field <name> of `celeriac:bulk` is "marks fence score tail":
- *      for each a `-`, or an `x` when it has ended, the fence of the first, when they were leased,
- *      the tail of S2. The name is a field of S3 with a number of its own in place of the fence.
- *      There is a list if and only if there is its field with a `-`. A mark is the fence of S3 for
- *      usual ends; whatever else is done with one of them, unbulk comes first and makes those that
+ *      for each a `-`, or an `x` when it has ended, in the order of their fences, the first fence,
+ *      with a minus when the list is as it was pushed, which is the other way round, when they were
+ *      leased, the tail of S2. The name is a field of S3 with a number of its own in place of the
+ * fence. There is a list if and only if there is its field with a `-`. A mark is the fence of S3
+ * for usual ends; whatever else is done with one of them, unbulk comes first and makes those that
  *      have not ended leases of their own (S1). Nothing of a message passes through Lua then, which
  *      hashes each text from end to end and copies it six times: half of what a job costs.
  *

@@ -49,6 +49,11 @@ class Bulk(unittest.TestCase):
                 return int(values["calls"]), int(values["rejected_calls"]) + int(values["failed_calls"])
         return 0, 0
 
+    def moved(self):
+        """How many lists became leases as they were."""
+        calls, refused = self.calls("rename")
+        return calls - refused
+
     def until_done(self, n=MANY):
         wait_until(lambda: totals(self.url)["succeeded"] >= n, f"{n} results", deadline_s=90 * SCALE)
         wait_until(lambda: totals(self.url)["leased"] == 0, "the last lease")
@@ -79,7 +84,28 @@ class Bulk(unittest.TestCase):
         call_many(self.url, spread_noops(2 * MANY))
         self.add_worker("-Q", ",".join(QUEUES))
         self.until_done(2 * MANY)
-        self.assertGreater(self.calls("sort")[0], 60)
+        self.assertGreater(self.calls("sort")[0] + self.moved(), 60)
+        self.assertGreater(self.moved(), 20)
+
+    def test_the_first_of_many_are_leased_in_bulk_by_an_idle_worker(self):
+        self.add_worker()
+        call_many(self.url, noops(1))
+        wait_until(lambda: totals(self.url)["succeeded"] == 1, "a worker that waits")
+        call_many(self.url, noops(100))
+        wait_until(lambda: totals(self.url)["succeeded"] == 101, "the results")
+        self.assertGreater(self.moved(), 0)
+
+    def test_a_list_that_moved_comes_back_in_its_order(self):
+        call_many(self.url, noops())
+        first = self.add_worker("-c", "1", "--lease", "2", "-n", "first")
+        self.until_done()
+        ids = call_many(self.url, [{"task": "sleep", "args": [10 * SLOW_S]}] + noops(99))
+        wait_until(lambda: totals(self.url)["leased"] == 100 and self.redis.cli("HLEN", "celeriac:bulk") == "0", "leases of their own")
+        [os.kill(pid, signal.SIGKILL) for pid in (first.process.pid, first.dispatcher(), *first.runners())]
+        first.process.wait()
+        fields = sorted(self.redis.cli("HKEYS", "unacked").splitlines())
+        held = [json.loads(self.redis.cli("HGET", "unacked", field))[0]["headers"]["id"] for field in fields]
+        self.assertEqual(held, ids)
 
     def test_many_queues_survive_what_happens_to_the_server(self):
         self.redis.cli("CONFIG", "SET", "busy-reply-threshold", "1")
@@ -113,6 +139,13 @@ class Bulk(unittest.TestCase):
                 self.until_done()
                 worker.stop()
                 self.assertEqual(sum(self.calls("sort")), 1)  # asked once
+
+    def test_a_user_who_may_not_rename_gets_copies(self):
+        call_many(self.url, noops(MANY + 100))
+        self.add_worker(url=self.url_of("norename", "-rename"))
+        self.until_done(MANY + 100)
+        self.assertGreater(self.calls("sort")[0], 5)
+        self.assertLessEqual(self.moved(), 0)
 
     def test_large_messages_are_not(self):
         call_many(self.url, noops())
