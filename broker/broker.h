@@ -130,8 +130,8 @@ struct broker_message {
     struct slice token; /* {NULL,0}: not idempotent; else at most 64 bytes, remembered for 60 s over
                            all queues */
     /* {NULL,0}: none. Else a name of at most 40 bytes that no other call has, and the message's
-     * place in that call. A resend keeps both, so a broker may remember parts of the batch,
-     * published together or not at all, instead of each token; that is cheaper. */
+     * place in that call. A resend keeps both, and passes all that got no answer, so a broker may
+     * remember parts of the batch, answered together, instead of each token; that is cheaper. */
     struct slice batch;
     uint32_t batch_at;
     bool fresh;            /* no resend: nobody was ever given this batch, or without one this

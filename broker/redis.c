@@ -236,7 +236,7 @@ static void main_ready(void *owner, struct redis_conn *c)
     (void)c;
     if (!b->up)
         tell_up(b);
-    buf_clear(&b->declared);
+    redis_names_clear(&b->declared);
     for (size_t i = 0; i < b->queues_len; i++)
         redis_declare(b, slice_of(b->queues[i].name));
     b->name_at_ms = 0;
@@ -261,7 +261,7 @@ static void main_down(void *owner, struct redis_conn *c, const struct err *why)
     b->tracking = false;
     b->transactions = false;
     b->refused = false;
-    buf_clear(&b->known_lists);
+    redis_names_clear(&b->known_lists);
     b->fetching = false;
     b->bulks.asked_len = b->bulks.asked_read = 0;
     b->bulks.likely = false;
@@ -442,8 +442,8 @@ static void free_broker(struct redis_broker *b)
     redis_lists_release(&b->lists);
     redis_watch_release(b);
     event_queue_release(&b->events);
-    buf_release(&b->declared);
-    buf_release(&b->known_lists);
+    redis_names_clear(&b->declared);
+    redis_names_clear(&b->known_lists);
     for (size_t i = 0; b->queues && i < b->queues_len; i++) {
         free(b->queues[i].name);
         free(b->queues[i].tail);

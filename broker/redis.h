@@ -7,8 +7,8 @@
  * (redis.c) reads both, runs what is due, writes, and hands events out. What is due: fetch and
  * delayed messages, when the bell rang or their time has come, and at a tick, which is for what was
  * missed (seldom while there is a bell, else it is all there is); leases, when the first can have
- * lapsed. Files: redis_push.c, redis_transact.c and redis_tally.c publish, redis_queue.c what
- * queues there are, redis_fetch.c, redis_lists.c and redis_bulk.c fetch, redis_finish.c what ends
+ * lapsed. Files: redis_push.c, redis_load.c, redis_transact.c and redis_tally.c publish,
+ * redis_queue.c what queues there are, redis_fetch.c, redis_lists.c and redis_bulk.c fetch, redis_finish.c what ends
  * or keeps a lease, redis_claim.c dedup keys, redis_restore.c and redis_sweep.c everything that
  * puts a leased message back (release; expiry, take-over, orphans), redis_delayed.c,
  * redis_results.c and redis_watch.c results, redis_bell.c, redis_ask.c and redis_dead.c what
@@ -28,6 +28,7 @@
 #include "broker/redis_held.h"
 #include "broker/redis_keys.h"
 #include "broker/redis_lists.h"
+#include "broker/redis_names.h"
 #include "broker/redis_tally.h"
 
 /* Items and bytes of one request; the first that goes over is its last. */
@@ -73,14 +74,14 @@ struct redis_broker {
     struct redis_conn bell;
     struct redis_held held;
     struct redis_bulks bulks;
-    struct buf declared; /* names of queues declared on this connection, each ended by NUL */
+    struct redis_names declared; /* queues, on this connection */
     uint64_t last_number;
     struct redis_tally tally;
-    struct buf known_lists; /* keys that hold a list or nothing, each ended by NUL */
-    bool transactions;      /* MULTI and EXEC are there and allowed */
-    bool no_transactions;   /* they are not: not asked again */
-    bool announced;         /* its node has a record */
-    int64_t name_at_ms;     /* monotonic: when its name is written again */
+    struct redis_names known_lists; /* keys that hold a list or nothing */
+    bool transactions;              /* MULTI and EXEC are there and allowed */
+    bool no_transactions;           /* they are not: not asked again */
+    bool announced;                 /* its node has a record */
+    int64_t name_at_ms;             /* monotonic: when its name is written again */
 
     bool told; /* a BROKER_STATE was given */
     bool up;   /* what it said */

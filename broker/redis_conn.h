@@ -49,7 +49,7 @@ struct redis_item {
     struct broker_receipt receipt;
 };
 
-#define REDIS_COMMANDS_MAX 5
+#define REDIS_COMMANDS_MAX 36
 
 struct redis_request {
     struct redis_request *next;

@@ -1,5 +1,5 @@
-/* Publishing: in scripts that grow while they wait; and what goes to one list at once, without Lua
- * where the list is known (redis_transact.c). */
+/* Publishing: in scripts that grow while they wait; and what goes to some lists at once, without
+ * Lua where the lists are known (redis_transact.c). */
 #include "broker/redis_push.h"
 #include "base/analyzer.h"
 #include "base/decimal.h"
@@ -9,7 +9,7 @@
 #include <stdlib.h>
 
 #define AROUND    1024
-#define KNOWN_MAX 4096 /* bytes of names */
+#define KNOWN_MAX 4096 /* lists */
 
 bool redis_is_delayed(const struct redis_broker *b, int64_t not_before_ms)
 {
@@ -117,25 +117,66 @@ static int publish_one(struct redis_broker *b, const struct broker_message *m, s
 
 /* --- lists that are known to be lists, or empty --- */
 
-static bool is_known(const struct redis_broker *b, const char *list)
+static bool are_known(const struct redis_broker *b, const struct redis_push *p)
 {
-    struct slice names = buf_slice(&b->known_lists);
-
-    for (size_t i = 0; i < names.len; i += strlen(names.ptr + i) + 1) {
-        if (strcmp(names.ptr + i, list) == 0)
-            return true;
+    for (size_t i = 0; i < p->lists_len; i++) {
+        if (!redis_names_has(&b->known_lists, slice_of(p->lists[i].key)))
+            return false;
     }
-    return false;
+    return true;
 }
 
-/* Of more lists than fit the last ones go through the script. */
+/* Of more lists than are remembered the last ones go through the script. */
 static void learn(struct redis_broker *b, const char *list)
 {
-    size_t len = strlen(list) + 1;
-
-    if (b->known_lists.len + len <= KNOWN_MAX && !is_known(b, list))
-        buf_add(&b->known_lists, list, len);
+    if (b->known_lists.len < KNOWN_MAX)
+        redis_names_add(&b->known_lists, slice_of(list));
 }
+
+/* --- its end --- */
+
+void redis_push_landed(struct redis_broker *b, const struct redis_request *r,
+                       const struct redis_push_list *list, size_t from)
+{
+    learn(b, list->key);
+    for (size_t i = from; i < from + list->len; i++)
+        event_queue_done(&b->events, BROKER_PUBLISHED, r->items[i].tag, 0);
+}
+
+void redis_push_refused(struct redis_broker *b, const struct redis_request *r,
+                        const struct redis_push_list *list, size_t from, const struct err *why)
+{
+    for (size_t i = from; i < from + list->len; i++)
+        event_queue_fail(&b->events, r->items[i].tag, why);
+}
+
+/* The script answers with the lists that refused theirs. CRASH: after the push, before its caller
+ * is told - a resend of the batch pushes nothing. */
+static void pushed(void *owner, struct redis_request *r, const redisReply *reply)
+{
+    struct redis_broker *b = owner;
+    const struct redis_push *p = r->state;
+    size_t bad = 0, from = 0;
+
+    FAULT_POINT("redis.after-publish");
+    for (size_t i = 0; i < p->lists_len; from += p->lists[i++].len) {
+        const redisReply *at = redis_at(reply, bad);
+        struct err e;
+
+        if (at->type != REDIS_REPLY_INTEGER || (size_t)at->integer != i) {
+            redis_push_landed(b, r, &p->lists[i], from);
+            continue;
+        }
+        redis_text_err(b, &e, redis_at(reply, bad + 1));
+        redis_push_refused(b, r, &p->lists[i], from, &e);
+        bad += 2;
+    }
+}
+
+static const struct redis_op op_push = {
+    .name = "publish", .done = pushed, .failed = redis_fail_items, .free_state = free};
+
+/* --- the request --- */
 
 static char *put(char *to, struct slice text)
 {
@@ -157,74 +198,50 @@ static void put_token(char *to, const struct broker_message *m)
         put(to, m->token);
 }
 
-/* NULL when out of memory. The caller frees it. */
-static struct redis_push *push_of(const struct broker_message *m)
+static struct slice suffix_of(const struct broker_message *m)
 {
-    struct slice suffix = slice_of(redis_step_suffix(redis_step_of(m->priority)));
-    struct redis_push *p = malloc(sizeof(*p) + m->queue.len + suffix.len + 1);
+    return slice_of(redis_step_suffix(redis_step_of(m->priority)));
+}
 
+/* NULL when out of memory. The caller frees it. */
+static struct redis_push *push_of(const struct redis_load *load)
+{
+    size_t size = sizeof(struct redis_push) + load->lists_len * sizeof(struct redis_push_list);
+    struct redis_push *p;
+    char *key;
+
+    for (size_t i = 0; i < load->lists_len; i++)
+        size += load->first[i]->queue.len + suffix_of(load->first[i]).len + 1;
+    p = malloc(size);
     if (!p)
         return NULL;
-    put_token(p->token, m);
-    put(put(p->list, m->queue), suffix);
+    put_token(p->token, load->first[0]);
+    p->lists_len = load->lists_len;
+    key = (char *)&p->lists[load->lists_len];
+    for (size_t i = 0; i < load->lists_len; i++) {
+        p->lists[i] = (struct redis_push_list){.key = key, .len = load->lens[i]};
+        key = put(put(key, load->first[i]->queue), suffix_of(load->first[i])) + 1;
+    }
     return p;
 }
 
-/* CRASH: after the push, before its caller is told - a resend of the batch pushes nothing. */
-void redis_pushed(void *owner, struct redis_request *r, const redisReply *reply)
+void redis_push_envelopes(struct redis_request *r, const struct broker_message *const *v,
+                          size_t len)
 {
-    struct redis_broker *b = owner;
-    const struct redis_push *p = r->state;
-
-    (void)reply;
-    FAULT_POINT("redis.after-publish");
-    learn(b, p->list);
-    for (size_t i = 0; i < r->items_len; i++)
-        event_queue_done(&b->events, BROKER_PUBLISHED, r->items[i].tag, 0);
-}
-
-static const struct redis_op op_push = {
-    .name = "publish", .done = redis_pushed, .failed = redis_fail_items, .free_state = free};
-
-/* --- what goes together --- */
-
-/* A delayed message goes alone: at a resend its time may have come. */
-static bool same_list(const struct broker_message *a, const struct broker_message *m)
-{
-    return slice_eq(a->queue, m->queue) && slice_eq(a->batch, m->batch) && a->fresh == m->fresh &&
-           redis_step_of(a->priority) == redis_step_of(m->priority) && !m->continues &&
-           m->not_before_ms == 0;
-}
-
-/* How many messages from v on go to one list under one batch, at most a request's worth. Messages
- * fail by runs and come again by runs, and what is not next to each other in the batch is not
- * joined: so a resend is cut alike, and its parts have the same tokens. */
-static size_t run_of(const struct broker_message *v, size_t n)
-{
-    size_t len = 0, bytes = 0;
-
-    while (len < n && len < REDIS_BATCH_ITEMS && bytes < REDIS_BATCH_BYTES && v[0].batch.len &&
-           v[len].batch_at == v[0].batch_at + len && same_list(&v[0], &v[len]))
-        bytes += v[len++].envelope.len;
-    return len;
-}
-
-void redis_push_envelopes(struct redis_request *r, const struct broker_message *v, size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        redis_arg(r, v[i].envelope);
-        if (redis_request_item(r, v[i].tag, NULL) != 0)
+    for (size_t i = 0; i < len; i++) {
+        redis_arg(r, v[i]->envelope);
+        if (redis_request_item(r, v[i]->tag, NULL) != 0)
             r->args.failed = true;
     }
 }
 
 /* At once, with what stands around and behind the envelopes. */
-static void reserve(struct buf *args, const struct broker_message *v, size_t n)
+static void reserve(struct buf *args, const struct redis_load *load)
 {
     size_t len = AROUND;
 
-    for (size_t i = 0; i < n; i++)
-        len += v[i].envelope.len + 16;
+    for (size_t i = 0; i < load->len; i++)
+        len += load->v[i]->envelope.len + 16;
     buf_reserve(args, len);
 }
 
@@ -233,34 +250,38 @@ static void add_key(struct redis_request *r, const char *name)
     redis_key(r, slice_of(name));
 }
 
-static void write_push(struct redis_request *r, const struct broker_message *v, size_t n)
+static void write_push(struct redis_request *r, const struct redis_load *load)
 {
     const struct redis_push *p = r->state;
 
     add_key(r, REDIS_TOTALS);
     add_key(r, p->token);
-    add_key(r, p->list);
-    redis_push_envelopes(r, v, n);
+    for (size_t i = 0; i < p->lists_len; i++) {
+        add_key(r, p->lists[i].key);
+        redis_argi(r, (int64_t)p->lists[i].len);
+    }
+    redis_push_envelopes(r, load->v, load->len);
 }
 
 /* Only messages that nobody has seen: for those no token has to be asked for. */
 static bool may_transact(const struct redis_broker *b, const struct broker_message *m,
                          const struct redis_push *p)
 {
-    return m->fresh && b->transactions && is_known(b, p->list);
+    return m->fresh && b->transactions && are_known(b, p);
 }
 
-static struct redis_request *push_request(struct redis_broker *b, const struct broker_message *m,
+static struct redis_request *push_request(struct redis_broker *b, const struct redis_load *load,
                                           struct err *e)
 {
-    struct redis_push *p = push_of(m);
+    struct redis_push *p = push_of(load);
     struct redis_request *r;
 
     if (!p) {
         err_nomem(e);
         return NULL;
     }
-    r = redis_new(b, &op_push, may_transact(b, m, p) ? REDIS_RAW : REDIS_SCRIPT_PUSH, e);
+    r = redis_new(b, &op_push, may_transact(b, load->first[0], p) ? REDIS_RAW : REDIS_SCRIPT_PUSH,
+                  e);
     if (!r) {
         free(p);
         return NULL;
@@ -271,16 +292,16 @@ static struct redis_request *push_request(struct redis_broker *b, const struct b
 
 /* The request holds its push. */
 ANALYZER_LOSES_SIGHT
-static int push_run(struct redis_broker *b, const struct broker_message *v, size_t n, struct err *e)
+static int push_load(struct redis_broker *b, const struct redis_load *load, struct err *e)
 {
-    struct redis_request *r = push_request(b, &v[0], e);
+    struct redis_request *r = push_request(b, load, e);
 
     if (!r)
         return -1;
-    reserve(&r->args, v, n);
+    reserve(&r->args, load);
     if (r->script == REDIS_RAW)
-        return redis_transact(b, r, v, n, e);
-    write_push(r, v, n);
+        return redis_transact(b, r, load, e);
+    write_push(r, load);
     return redis_submit(b, r, e);
 }
 ANALYZER_SEES_AGAIN
@@ -292,6 +313,21 @@ static bool is_single(const struct redis_broker *b, const struct broker_message 
            !b->main.waiting.head;
 }
 
+/* How many messages from v on it has dealt with; 0: e says why none. */
+static size_t publish_some(struct redis_broker *b, const struct broker_message *v, size_t n,
+                           struct err *e)
+{
+    struct redis_load load;
+
+    if (is_single(b, v, n))
+        redis_load_one(&load, v);
+    else
+        redis_load_gather(&load, v, n);
+    if (load.len)
+        return push_load(b, &load, e) == 0 ? load.len : 0;
+    return publish_one(b, v, e) == 0 ? 1 : 0;
+}
+
 int redis_publish(struct broker *base, const struct broker_message *v, size_t n, struct err *e)
 {
     struct redis_broker *b = (struct redis_broker *)base;
@@ -300,11 +336,10 @@ int redis_publish(struct broker *base, const struct broker_message *v, size_t n,
         redis_declare(b, v[i].queue);
         redis_watch_sent(b, v[i].id);
     }
-    for (size_t i = 0, run; i < n; i += run) {
-        run = is_single(b, &v[i], n) ? 1 : run_of(v + i, n - i);
-        if (run ? push_run(b, v + i, run, e) != 0 : publish_one(b, &v[i], e) != 0)
+    for (size_t i = 0, some; i < n; i += some) {
+        some = publish_some(b, v + i, n - i, e);
+        if (!some)
             return -1;
-        run += !run;
     }
     return 0;
 }

@@ -7,17 +7,6 @@
 
 static const struct redis_op op_declare = {.name = "declare"};
 
-static bool is_declared(const struct redis_broker *b, struct slice queue)
-{
-    struct slice names = buf_slice(&b->declared);
-
-    for (size_t at = 0; at < names.len; at += strlen(names.ptr + at) + 1) {
-        if (slice_is(queue, names.ptr + at))
-            return true;
-    }
-    return false;
-}
-
 static void add_to_set(struct redis_broker *b, const char *prefix, struct slice rest,
                        struct slice member)
 {
@@ -37,7 +26,7 @@ void redis_declare(struct redis_broker *b, struct slice queue)
 {
     struct buf member = BUF_INIT;
 
-    if (is_declared(b, queue))
+    if (redis_names_has(&b->declared, queue))
         return;
     buf_add(&member, queue.ptr, queue.len);
     buf_adds(&member, REDIS_SEP REDIS_SEP);
@@ -45,6 +34,5 @@ void redis_declare(struct redis_broker *b, struct slice queue)
     add_to_set(b, REDIS_QUEUES, slice_of(""), queue);
     add_to_set(b, REDIS_BINDING, queue, buf_slice(&member));
     buf_release(&member);
-    buf_add(&b->declared, queue.ptr, queue.len);
-    buf_add(&b->declared, "", 1);
+    redis_names_add(&b->declared, queue);
 }

@@ -120,20 +120,43 @@ static const char publish[] = LUA_DELAY LUA_COUNT
     "count(KEYS[1], 'published', published)\n"
     "return failed\n";
 
-/* Many messages for one list. KEYS totals, token, list. ARGV messages. S6, S7. */
-static const char push[] =
-    LUA_COUNT "if not redis.call('SET', KEYS[2], '1', 'PX', 60000, 'NX') then return 0 end\n"
-              "local r = redis.pcall('LPUSH', KEYS[3], unpack(ARGV))\n"
-              "if type(r) == 'table' then\n"
-              "  redis.call('DEL', KEYS[2])\n"
-              "  return r\n"
-              "end\n"
-              "count(KEYS[1], 'published', #ARGV)\n"
-              "return #ARGV\n";
+/* Many messages for some lists. KEYS totals, token, lists. ARGV how many for each list, then the
+ * messages, those of one list after the other. Returns pairs of list number and error text of what
+ * was not pushed, now or when it came first. S6, S7. */
+static const char push[] = LUA_COUNT
+    "local bad, n, at = {}, 0, #KEYS - 1\n"
+    "if not redis.call('SET', KEYS[2], '1', 'PX', 60000, 'NX') then\n"
+    "  for list, err in string.gmatch(redis.call('GET', KEYS[2]), '(%d+) ([^\\n]*)\\n') do\n"
+    "    bad[#bad + 1] = tonumber(list)\n"
+    "    bad[#bad + 1] = err\n"
+    "  end\n"
+    "  return bad\n"
+    "end\n"
+    "local refused = ''\n"
+    "for i = 3, #KEYS do\n"
+    "  local len = tonumber(ARGV[i - 2])\n"
+    "  local r = redis.pcall('LPUSH', KEYS[i], unpack(ARGV, at, at + len - 1))\n"
+    "  at = at + len\n"
+    "  if type(r) == 'table' then\n"
+    "    bad[#bad + 1] = i - 3\n"
+    "    bad[#bad + 1] = r.err\n"
+    "    refused = refused .. string.format('%d %s\\n', i - 3, r.err)\n"
+    "  else n = n + len end\n"
+    "end\n"
+    "if n == 0 then redis.call('DEL', KEYS[2])\n"
+    "elseif refused ~= '' then redis.call('SET', KEYS[2], refused, 'PX', 60000) end\n"
+    "count(KEYS[1], 'published', n)\n"
+    "return bad\n";
 
-/* What a transaction did beside an LPUSH that failed. KEYS totals, token. ARGV how many. S6, S7. */
-static const char take_back[] = "redis.call('DEL', KEYS[2])\n"
-                                "return redis.call('HINCRBY', KEYS[1], 'published', -ARGV[1])\n";
+/* What a transaction did beside an LPUSH that failed. KEYS totals, token. ARGV how many messages,
+ * and what the token is to tell as push has it, if others were pushed with them. S6, S7. */
+static const char take_back[] =
+    "if ARGV[2] == '' then redis.call('DEL', KEYS[2])\n"
+    "else\n"
+    "  local told = redis.call('GET', KEYS[2]) or '1'\n"
+    "  redis.call('SET', KEYS[2], (told == '1' and '' or told) .. ARGV[2], 'PX', 60000)\n"
+    "end\n"
+    "return redis.call('HINCRBY', KEYS[1], 'published', -ARGV[1])\n";
 
 /* Ends a producer's own count. KEYS totals, sent, and the token of a push in doubt. ARGV field, how
  * many of it are taken back, the value it has if that push happened. HDEL comes first because a

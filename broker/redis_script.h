@@ -20,10 +20,11 @@
  *  S5. A stored SUCCESS is never overwritten; finish then drops result and follow-ups and counts
  *      `succeeded` and `duplicates`.
  *  S6. A token is set before its message is pushed and taken back when the push failed; push has
- *      one token for all its messages, which are pushed together or not at all. Messages that were
- *      never sent before need no look at their token: MULTI, LPUSH, SET, HINCRBY, EXEC, without
- *      Lua, to a list that took messages on this connection before; should it be something else by
- *      now, take_back undoes the rest. One that goes alone has no SET: the field of `celeriac:sent`
+ *      one token for all its messages, and those of one list are pushed together or not at all.
+ *      Should only some lists have refused theirs, the token tells which and why, for a resend.
+ *      Messages that were never sent before need no look at their token: MULTI, an LPUSH for each
+ *      list, SET, HINCRBY, EXEC, without Lua, to lists that took messages on this connection
+ *      before; should one be something else by now, take_back undoes the rest. One that goes alone has no SET: the field of `celeriac:sent`
  *      that it raises tells whether it was pushed, and sent sets the token then (redis_tally.h).
  *  S7. Counters change in the step that moves the message, so that published, with all fields of
  *      `celeriac:sent`, = succeeded + failed + dead + waiting + delayed + leased holds between any

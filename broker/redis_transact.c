@@ -1,29 +1,47 @@
 /* Pushing by MULTI and EXEC: many messages with a token, or one that counts itself. */
 #include "broker/redis_push.h"
 
+#include "base/fault.h"
+
+#include <stdio.h>
 #include <stdlib.h>
 
-/* Its commands, and what EXEC answers to those between. What goes alone has no token. */
-enum { T_MULTI, T_PUSH, T_TOKEN, T_COUNT, T_EXEC, T_COMMANDS };
-enum { A_MULTI, A_PUSH, A_COUNT, A_EXEC, A_COMMANDS };
+/* MULTI, then an LPUSH for each list, SET of the token unless what goes alone counts itself,
+ * HINCRBY, EXEC. */
+enum { AROUND_PUSHES = 4, AROUND_ALONE = 3 };
 
-_Static_assert((int)T_PUSH == (int)A_PUSH, "judge knows one place");
+/* What LPUSH told of one list: in EXEC's answer, or by itself where the server refused MULTI (busy)
+ * and went on. */
+static const redisReply *told(const struct redis_request *r, size_t list)
+{
+    if (r->ran)
+        return redis_at(r->last, list);
+    return list + 1 < r->parts_len ? r->parts[list + 1] : r->last;
+}
 
-/* LPUSH tells: in EXEC's answer, or by itself where the server refused MULTI (busy) and went on.
- * If nothing was pushed, the first command that was refused says why. */
+static bool has_pushed(const struct redis_request *r, size_t list)
+{
+    return told(r, list)->type == REDIS_REPLY_INTEGER;
+}
+
+/* What a list told that took its messages. If none did, the first command that was refused says
+ * why. */
 static const redisReply *judge(const struct redis_request *r, const redisReply *last)
 {
-    bool done = last->type == REDIS_REPLY_ARRAY;
-    const redisReply *push = done ? redis_at(last, T_PUSH - 1) : r->parts[T_PUSH];
+    const struct redis_push *p = r->state;
 
-    if (done || push->type == REDIS_REPLY_INTEGER)
-        return push;
+    for (size_t i = 0; i < p->lists_len; i++) {
+        if (has_pushed(r, i))
+            return told(r, i);
+    }
     for (unsigned i = 0; i < r->parts_len; i++) {
         if (r->parts[i]->type == REDIS_REPLY_ERROR)
             return r->parts[i];
     }
-    return last;
+    return r->ran ? told(r, 0) : last;
 }
+
+/* --- what was refused --- */
 
 static void taken_back(void *owner, struct redis_request *r, const redisReply *reply)
 {
@@ -41,48 +59,94 @@ static void not_taken_back(void *owner, struct redis_request *r, const struct er
 static const struct redis_op op_take_back = {
     .name = "publish", .done = taken_back, .failed = not_taken_back, .free_state = free};
 
-static struct redis_request *take_back_request(const struct redis_request *r)
+/* record: for the token, or "" where nothing was pushed. */
+static struct redis_request *take_back_request(const struct redis_push *p, size_t n,
+                                               const char *record)
 {
     struct redis_request *back = redis_request_new(&op_take_back, REDIS_SCRIPT_TAKE_BACK);
-    const struct redis_push *p = r->state;
 
     if (!back)
         return NULL;
     redis_key(back, slice_of(REDIS_TOTALS));
     redis_key(back, slice_of(p->token));
-    redis_argi(back, (int64_t)r->items_len);
+    redis_argi(back, (int64_t)n);
+    redis_args(back, record);
     return back;
 }
 
-/* The messages fail when what was done beside their LPUSH is undone. */
-static void take_back(struct redis_broker *b, struct redis_request *r, struct redis_request *back,
-                      const struct err *why)
+static int move_items(struct redis_request *to, const struct redis_request *from, size_t at,
+                      size_t len)
+{
+    for (size_t i = at; i < at + len; i++) {
+        if (redis_request_item(to, from->items[i].tag, NULL) != 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* The items fail when what was done beside their LPUSH is undone. False: it can not be. */
+static bool take_back(struct redis_broker *b, const struct redis_request *r, size_t at, size_t len,
+                      struct redis_request *back, const struct err *why)
 {
     struct err *kept = back ? malloc(sizeof(*kept)) : NULL;
 
-    if (!kept) {
+    if (!kept || move_items(back, r, at, len) != 0) {
+        free(kept);
         redis_request_free(back);
-        redis_fail_items(b, r, why);
-        return;
+        return false;
     }
     *kept = *why;
     back->state = kept;
-    back->items = r->items;
-    back->items_len = r->items_len;
-    back->items_cap = r->items_cap;
-    r->items = NULL;
-    r->items_len = r->items_cap = 0;
     redis_proceed(b, back);
+    return true;
 }
 
-/* The list has become something else, but EXEC has set the token and counted all the same. */
+/* The lists have become something else, but EXEC has set the token and counted all the same. */
 static void not_pushed(void *owner, struct redis_request *r, const struct err *why)
 {
-    take_back(owner, r, r->ran ? take_back_request(r) : NULL, why);
+    struct redis_request *back = r->ran ? take_back_request(r->state, r->items_len, "") : NULL;
+
+    if (!take_back(owner, r, 0, r->items_len, back, why))
+        redis_fail_items(owner, r, why);
+}
+
+/* Others than this list took theirs. */
+static void list_refused(struct redis_broker *b, const struct redis_request *r, size_t list,
+                         size_t from)
+{
+    const struct redis_push *p = r->state;
+    const struct redis_push_list *l = &p->lists[list];
+    struct redis_request *back = NULL;
+    struct err why = ERR_INIT;
+    char record[256];
+
+    redis_reply_err(&why, b->main.address, told(r, list));
+    snprintf(record, sizeof(record), "%zu %.200s\n", list, told(r, list)->str);
+    if (r->ran)
+        back = take_back_request(p, l->len, record);
+    if (!take_back(b, r, from, l->len, back, &why))
+        redis_push_refused(b, r, l, from, &why);
+}
+
+/* CRASH: after EXEC, before its caller is told - a resend of the batch pushes nothing. */
+static void transacted(void *owner, struct redis_request *r, const redisReply *reply)
+{
+    struct redis_broker *b = owner;
+    const struct redis_push *p = r->state;
+    size_t from = 0;
+
+    (void)reply;
+    FAULT_POINT("redis.after-publish");
+    for (size_t i = 0; i < p->lists_len; from += p->lists[i++].len) {
+        if (has_pushed(r, i))
+            redis_push_landed(b, r, &p->lists[i], from);
+        else
+            list_refused(b, r, i, from);
+    }
 }
 
 static const struct redis_op op_transact = {.name = "publish",
-                                            .done = redis_pushed,
+                                            .done = transacted,
                                             .failed = not_pushed,
                                             .judge = judge,
                                             .free_state = free};
@@ -92,19 +156,15 @@ static const struct redis_op op_transact = {.name = "publish",
 /* What HINCRBY told, also where it was run by itself; -1: nothing. */
 static int64_t count_told(const struct redis_request *r)
 {
-    const redisReply *count = NULL;
+    const redisReply *count = told(r, 1);
 
-    if (r->ran)
-        count = redis_at(r->last, A_COUNT - 1);
-    else if (r->parts_len > A_COUNT)
-        count = r->parts[A_COUNT];
-    return count && count->type == REDIS_REPLY_INTEGER ? count->integer : -1;
+    return count->type == REDIS_REPLY_INTEGER ? count->integer : -1;
 }
 
 static void pushed_alone(void *owner, struct redis_request *r, const redisReply *reply)
 {
     redis_tally_done(owner, count_told(r));
-    redis_pushed(owner, r, reply);
+    transacted(owner, r, reply);
 }
 
 static void not_pushed_alone(void *owner, struct redis_request *r, const struct err *why)
@@ -118,7 +178,8 @@ static void not_pushed_alone(void *owner, struct redis_request *r, const struct 
         redis_tally_refused(owner);
     else
         back = redis_tally_take_back(owner, &op_take_back, (int64_t)r->items_len);
-    take_back(owner, r, back, why);
+    if (!take_back(owner, r, 0, r->items_len, back, why))
+        redis_fail_items(owner, r, why);
 }
 
 static const struct redis_op op_alone = {.name = "publish",
@@ -129,16 +190,21 @@ static const struct redis_op op_alone = {.name = "publish",
 
 /* --- writing them --- */
 
-/* LPUSH first: refused, it keeps the others from being run, unless the list is none. */
-static void write_multi_push(struct redis_request *r, const struct broker_message *v, size_t n)
+/* LPUSH first: refused, it keeps the others from being run, unless the list is none. All are in
+ * one buffer behind MULTI. */
+static void write_pushes(struct redis_request *r, const struct redis_load *load)
 {
     const struct redis_push *p = r->state;
+    const struct broker_message *const *v = load->v;
 
-    buf_adds(&r->keys, "*1\r\n$5\r\nMULTI\r\n*");
-    buf_addi(&r->keys, (int64_t)n + 2);
-    buf_adds(&r->keys, "\r\n$5\r\nLPUSH\r\n");
-    redis_key(r, slice_of(p->list));
-    redis_push_envelopes(r, v, n);
+    buf_adds(&r->keys, "*1\r\n$5\r\nMULTI\r\n");
+    for (size_t i = 0; i < p->lists_len; v += p->lists[i++].len) {
+        buf_adds(&r->args, "*");
+        buf_addi(&r->args, (int64_t)p->lists[i].len + 2);
+        buf_adds(&r->args, "\r\n$5\r\nLPUSH\r\n");
+        redis_args(r, p->lists[i].key);
+        redis_push_envelopes(r, v, p->lists[i].len);
+    }
 }
 
 static void write_count_exec(struct redis_request *r, const char *key, const char *field, size_t n)
@@ -150,41 +216,41 @@ static void write_count_exec(struct redis_request *r, const char *key, const cha
     buf_adds(&r->args, "*1\r\n$4\r\nEXEC\r\n");
 }
 
-static void write_transaction(struct redis_request *r, const struct broker_message *v, size_t n)
+static void write_transaction(struct redis_request *r, const struct redis_load *load)
 {
     const struct redis_push *p = r->state;
 
-    write_multi_push(r, v, n);
+    write_pushes(r, load);
     buf_adds(&r->args, "*5\r\n$3\r\nSET\r\n");
     redis_args(r, p->token);
     buf_adds(&r->args, "$1\r\n1\r\n$2\r\nPX\r\n$5\r\n60000\r\n");
-    write_count_exec(r, REDIS_TOTALS, "published", n);
-    r->commands = T_COMMANDS;
+    write_count_exec(r, REDIS_TOTALS, "published", load->len);
+    r->commands = (unsigned)p->lists_len + AROUND_PUSHES;
     r->op = &op_transact;
 }
 
 /* False while another one is under way or in doubt: then it needs a token. */
 static bool write_alone(struct redis_broker *b, struct redis_request *r,
-                        const struct broker_message *m)
+                        const struct redis_load *load)
 {
     const char *field = redis_tally_begin(b);
 
     if (!field)
         return false;
-    write_multi_push(r, m, 1);
+    write_pushes(r, load);
     write_count_exec(r, REDIS_SENT, field, 1);
-    r->commands = A_COMMANDS;
+    r->commands = 1 + AROUND_ALONE;
     r->op = &op_alone;
     return true;
 }
 
-int redis_transact(struct redis_broker *b, struct redis_request *r, const struct broker_message *v,
-                   size_t n, struct err *e)
+int redis_transact(struct redis_broker *b, struct redis_request *r, const struct redis_load *load,
+                   struct err *e)
 {
-    bool alone = v[0].batch.len == 0 && write_alone(b, r, v);
+    bool alone = load->v[0]->batch.len == 0 && write_alone(b, r, load);
 
     if (!alone)
-        write_transaction(r, v, n);
+        write_transaction(r, load);
     if (redis_submit(b, r, e) == 0)
         return 0;
     if (alone)

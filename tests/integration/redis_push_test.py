@@ -20,16 +20,19 @@ LINES = 300  # more than one batch
 MANY = 3000  # the first batches go through a script, until the list is known to be one
 
 
-def lines(n=LINES):
-    return "".join(json.dumps({"task": "noop", "args": [i]}) + "\n" for i in range(n))
+def lines(n=LINES, queues=("celery",)):
+    """In turn for each queue."""
+    return "".join(json.dumps({"task": "noop", "args": [i], "queue": queues[i % len(queues)]}) + "\n" for i in range(n))
 
 
 class Cutter:
-    """Passes bytes on between clients and the server. Cuts the first connection that ends a transaction with an LPUSH in it: before
-    the server gets the EXEC, or after it answered that, so that the client can not know."""
+    """Passes bytes on between clients and the server. Cuts the first connection that ends a transaction with an LPUSH in it, or one that
+    calls a script with a token: before the server gets that, or after it answered, so that the client can not know."""
+    ENDS = {"transaction": (rb"\r\nLPUSH\r\n.*\r\nEXEC\r\n", rb"\*\d+\r\n[:-]"), "script": (rb"EVAL.*celeriac:token:", rb"\*\d+\r\n")}
 
-    def __init__(self, directory, server, after):
+    def __init__(self, directory, server, after, how="transaction"):
         self.path, self.server, self.after = f"{directory}/cutter.sock", server, after
+        self.asks, self.answers = (re.compile(text, re.DOTALL) for text in self.ENDS[how])
         self.cuts = 0
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(self.path)
@@ -52,13 +55,13 @@ class Cutter:
                     if not got:
                         return
                     if ready is server:
-                        if ending and re.search(rb"\*[23]\r\n:", got):
+                        if ending and self.answers.search(got):
                             self.cuts += 1
                             return
                         client.sendall(got)
                         continue
                     asked += got
-                    if not self.cuts and not ending and b"\r\nEXEC\r\n" in asked.partition(b"\r\nLPUSH\r\n")[2]:
+                    if not self.cuts and not ending and self.asks.search(asked):
                         if not self.after:
                             self.cuts += 1
                             return
@@ -84,12 +87,22 @@ class Push(unittest.TestCase):
                 return int(row.split("calls=")[1].split(",")[0])
         return 0
 
+    def assert_in(self, queue, wanted, ordered=True):
+        found = [json.loads(text)["headers"]["argsrepr"] for text in reversed(self.redis.cli("LRANGE", queue, "0", "-1").splitlines())]
+        wanted = [f"({i},)" for i in wanted]
+        self.assertEqual(found if ordered else sorted(found), wanted if ordered else sorted(wanted))
+
     def assert_there(self, n=LINES, ordered=True):
         """Each message once, in the order of the lines, and counted."""
-        found = [json.loads(text)["headers"]["argsrepr"] for text in reversed(self.redis.cli("LRANGE", "celery", "0", "-1").splitlines())]
-        wanted = [f"({i},)" for i in range(n)]
-        self.assertEqual(found if ordered else sorted(found), wanted if ordered else sorted(wanted))
+        self.assert_in("celery", range(n), ordered)
         self.assertEqual(self.published(), n)
+
+    def assert_spread(self, n, queues, refused=()):
+        """As assert_there, of those that took turns."""
+        for i, queue in enumerate(queues):
+            if queue not in refused:
+                self.assert_in(queue, range(i, n, len(queues)))
+        self.assertEqual(self.published(), sum(queues[i % len(queues)] not in refused for i in range(n)))
 
     def published(self):
         """The counter, and what producers that are still there have counted themselves."""
@@ -103,6 +116,73 @@ class Push(unittest.TestCase):
         self.assert_there(MANY)
         self.assertGreater(self.commands("exec"), 1)
         self.assertLess(self.commands("lpush"), MANY / 20)
+
+    def test_messages_for_queues_in_turn_share_transactions(self):
+        for n in (10, 100):  # some, and more than one request has lists
+            with self.subTest(n):
+                self.redis.cli("FLUSHALL")
+                self.redis.cli("CONFIG", "RESETSTAT")
+                queues = [f"q{i}" for i in range(n)]
+                celeriac(self.redis.url, "call", "-", stdin=lines(MANY, queues), check=0)
+                self.assert_spread(MANY, queues)
+                self.assertGreater(self.commands("exec"), 10)
+                self.assertLess(self.tokens(), MANY / 20)
+
+    def test_a_queue_that_is_no_list_refuses_its_own(self):
+        queues = ["a", "wrong", "b"]
+        self.redis.cli("SET", "wrong", "text")
+        done = celeriac(self.redis.url, "call", "-", stdin=lines(90, queues), check=7)
+        self.assertEqual((done.stderr.count("WRONGTYPE"), len(done.stdout.split())), (30, 60), done.stderr)
+        self.assert_spread(90, queues, refused=["wrong"])
+
+    def test_a_queue_that_becomes_something_else_refuses_its_own(self):
+        queues = ["a", "wrong", "b"]
+        process = subprocess.Popen(command(self.redis.url, "call", "-"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.addCleanup(process.communicate)
+        sent = lines(180, queues).splitlines(keepends=True)
+        process.stdin.write("".join(sent[:90]))
+        process.stdin.flush()
+        ids = [process.stdout.readline().strip() for _ in range(90)]
+        self.redis.cli("DEL", "wrong")
+        self.redis.cli("SET", "wrong", "text")
+        before = self.commands("exec")
+        out, errors = process.communicate("".join(sent[90:]))
+        self.assertEqual((process.returncode, len(out.split()), errors.count("WRONGTYPE")), (7, 60, 30), errors)
+        self.assertGreater(self.commands("exec"), before)
+        self.assertEqual(len(set(ids + out.split())), 150)
+        self.assert_in("a", range(0, 180, 3))
+        self.assert_in("b", range(2, 180, 3))
+        self.assertEqual(self.published(), 150)
+        told = {self.redis.cli("GET", key) for key in self.redis.cli("KEYS", "celeriac:token:*").split()} - {"1"}
+        self.assertTrue(told)
+        for text in told:
+            self.assertRegex(text, r"^\d WRONGTYPE [^\n]*$")
+
+    def test_what_was_refused_is_refused_when_the_answer_got_lost(self):
+        queues = ["a", "wrong", "b"]
+        for how, after in (("script", False), ("script", True)):
+            with self.subTest(after=after), tempfile.TemporaryDirectory() as directory:
+                self.redis.cli("FLUSHALL")
+                self.redis.cli("SET", "wrong", "text")
+                cutter = Cutter(directory, self.redis.socket, after, how)
+                self.addCleanup(cutter.listener.close)
+                done = celeriac(f"redis+socket://{cutter.path}?virtual_host=0", "call", "-", stdin=lines(90, queues), check=7)
+                self.assertEqual(cutter.cuts, 1)
+                self.assertEqual((done.stderr.count("WRONGTYPE"), len(done.stdout.split())), (30, 60), done.stderr)
+                self.assert_spread(90, queues, refused=["wrong"])
+
+    def test_a_broken_connection_pushes_messages_for_queues_in_turn_once(self):
+        queues = [f"q{i}" for i in range(40)]
+        for after in (False, True):
+            with self.subTest(after=after), tempfile.TemporaryDirectory() as directory:
+                self.redis.cli("FLUSHALL")
+                cutter = Cutter(directory, self.redis.socket, after)
+                self.addCleanup(cutter.listener.close)
+                done = celeriac(f"redis+socket://{cutter.path}?virtual_host=0", "call", "-", stdin=lines(MANY, queues), check=0)
+                self.assertEqual((cutter.cuts, len(set(done.stdout.split()))), (1, MANY))
+                for i, queue in enumerate(queues):
+                    self.assert_in(queue, range(i, MANY, len(queues)), ordered=False)
+                self.assertEqual(self.published(), MANY)
 
     def test_the_first_message_for_a_list_goes_through_a_script(self):
         celeriac(self.redis.url, "call", "-", stdin=lines(1), check=0)
