@@ -540,6 +540,7 @@ static bool keep_part(struct redis_conn *c, redisReply *reply)
 
     if (!r || r->parts_len + 1 >= r->commands)
         return false;
+    r->parts = c->parts;
     r->parts[r->parts_len++] = reply;
     return true;
 }

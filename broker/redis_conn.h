@@ -49,7 +49,7 @@ struct redis_item {
     struct broker_receipt receipt;
 };
 
-#define REDIS_COMMANDS_MAX 36
+#define REDIS_COMMANDS_MAX 132
 
 struct redis_request {
     struct redis_request *next;
@@ -65,8 +65,7 @@ struct redis_request {
     size_t items_cap;
     unsigned commands; /* 0: one; else how many, of a raw request */
     unsigned parts_len;
-    redisReply *parts[REDIS_COMMANDS_MAX - 1]; /* borrowed of the connection: the replies before the
-                                                   last */
+    redisReply **parts; /* borrowed of the connection: the replies before the last */
     void *state;
     const redisReply *last; /* of several commands: borrowed alike */
     unsigned tries;
@@ -122,7 +121,8 @@ struct redis_conn {
     struct uuid_source *random;
     enum redis_phase phase;
     redisContext *ctx;
-    struct arena replies; /* those that were read and are not dealt with */
+    struct arena replies;                      /* those that were read and are not dealt with */
+    redisReply *parts[REDIS_COMMANDS_MAX - 1]; /* of one request, the first that was sent */
     struct redis_requests waiting;
     struct redis_requests aside; /* told "not now" */
     struct redis_requests sent;

@@ -40,8 +40,6 @@ static void find_lists(struct redis_load *load, unsigned char *list, const struc
         if (!goes_along(v, m, load->len))
             return;
         last = list_of(load, last, m);
-        if (last == REDIS_LOAD_LISTS)
-            return;
         if (last == load->lists_len) {
             load->first[load->lists_len] = m;
             load->lens[load->lists_len++] = 0;
@@ -55,7 +53,7 @@ static void find_lists(struct redis_load *load, unsigned char *list, const struc
 void redis_load_gather(struct redis_load *load, const struct broker_message *v, size_t n)
 {
     unsigned char list[REDIS_LOAD_ITEMS];
-    size_t at[REDIS_LOAD_LISTS], next = 0;
+    size_t at[REDIS_LOAD_ITEMS], next = 0;
 
     load->len = load->lists_len = 0;
     find_lists(load, list, v, n);

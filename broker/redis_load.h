@@ -3,26 +3,23 @@
  *
  * Purpose: a producer that feeds a thousand queues in turn shall not pay for each message as for
  * one that goes alone. Model: messages of a batch that follow each other make a load, up to a
- * request's worth and up to some lists; in it they stand list by list, each list's in the order
- * they came. Invariants: where a load ends depends on its messages alone: so a resend is cut alike,
- * and has the same tokens. Ownership: messages are borrowed of the caller of broker_publish. Fork
- * rule: none.
+ * request's worth; in it they stand list by list, each list's in the order they came. Invariants:
+ * where a load ends depends on its messages alone: so a resend is cut alike, and has the same
+ * tokens. Ownership: messages are borrowed of the caller of broker_publish. Fork rule: none.
  */
 #ifndef BROKER_REDIS_LOAD_H
 #define BROKER_REDIS_LOAD_H
 
 #include "broker/broker.h"
-#include "broker/redis_conn.h"
 
 #define REDIS_LOAD_ITEMS 128
 #define REDIS_LOAD_BYTES (256u << 10)
-#define REDIS_LOAD_LISTS (REDIS_COMMANDS_MAX - 4) /* beside those around it (redis_transact.c) */
 
 struct redis_load {
     size_t len; /* 0: the first message does not go with others */
     size_t lists_len;
-    const struct broker_message *first[REDIS_LOAD_LISTS]; /* of each list */
-    size_t lens[REDIS_LOAD_LISTS];                        /* messages of each list */
+    const struct broker_message *first[REDIS_LOAD_ITEMS]; /* of each list */
+    size_t lens[REDIS_LOAD_ITEMS];                        /* messages of each list */
     const struct broker_message *v[REDIS_LOAD_ITEMS];     /* list by list */
 };
 

@@ -10,6 +10,8 @@
  * HINCRBY, EXEC. */
 enum { AROUND_PUSHES = 4, AROUND_ALONE = 3 };
 
+_Static_assert(REDIS_LOAD_ITEMS + AROUND_PUSHES <= REDIS_COMMANDS_MAX, "each may have its list");
+
 /* What LPUSH told of one list: in EXEC's answer, or by itself where the server refused MULTI (busy)
  * and went on. */
 static const redisReply *told(const struct redis_request *r, size_t list)

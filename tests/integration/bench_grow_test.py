@@ -30,7 +30,7 @@ def main():
                                   capture_output=True, text=True, timeout=240)
             lines = [json.loads(line) for line in done.stdout.splitlines()]
             assert done.returncode == 0 and lines[0]["case"] == "machine", (lines, done.stderr)
-            costs = {"ours", "server", "wire", *(["instructions"] if counted else [])}
+            costs = {"ours", "server", "enqueue", "both", "wire", *(["instructions"] if counted else [])}
             points = [line for line in lines if line["case"] == f"grow_{axis}"]
             ends = [line for line in lines if line["case"] == "grow"]
             assert {line["cost"] for line in points} == {line["cost"] for line in ends} == costs, lines
