@@ -196,18 +196,18 @@ static const char sent_sweep[] =
  * fence, field behind it, how many bytes, `listen` when the bell is to ring for the lists that are
  * empty then (`look`: they probably all are), the number of what is leased in bulk ('': nothing
  * is), how many the first list is to hold for that ('': anything), then per list the tail of the
- * recorded value. Returns the first fence, how many of the
- * lists, from the first on, are empty now, and were read if the bell is to ring (-1: nothing can be
- * leased in bulk here), and pairs of list number and element; nothing when there were none at all.
- * S1, S2. Lists that hold many, from the first on, and a few short ones between them are leased in
- * bulk, each under a number of its own: then it returns a zero, how many are empty as above, and
- * triples of list number, how many, and the first fence as S12 has it. A list that is leased from
- * end to end is renamed, which costs nothing by message. What stands in front, where it
- * is not one of many fetches, does nothing but make a wrong type fail before the first pop; HDEL
- * comes first because a server out of memory refuses a growing command there. If a type has become
- * wrong since, what was popped goes back to where it was. Lists are read after they were popped,
- * and full ones not at all: who pops what it listens for rings for itself. Pops grow from 2 to 16
- * messages while those that came were small; before Redis 6.2 each is one. */
+ * recorded value. Returns the first fence, how many of the lists, from the first on, are empty
+ * now, and were read if the bell is to ring (-1: nothing can be leased in bulk here), and pairs of
+ * list number and element; nothing when there were none at all. S1, S2. Lists that hold many, from
+ * the first on, and a few short ones between them are leased in bulk, each under a number of its
+ * own: then it returns a zero, how many are empty as above, and triples of list number, how many,
+ * and the first fence as S12 has it. A list that is leased from end to end is renamed, which costs
+ * nothing by message. What stands in front, where it is not one of many fetches, does nothing but
+ * make a wrong type fail before the first pop; HDEL comes first because a server out of memory
+ * refuses a growing command there. If a type has become wrong since, what was popped goes back to
+ * where it was. Lists are read after they were popped, and full ones not at all: who pops what it
+ * listens for rings for itself. Pops grow from 2 to 16 messages while those that came were small;
+ * before Redis 6.2 each is one. */
 /* Longer than the 4,095 characters that every C compiler takes; gcc and clang take any. */
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Woverlength-strings"
@@ -235,17 +235,14 @@ static const char fetch[] =
     "local function digits(n) return string.format('%d', n) end\n"
     "local function lease_in_bulk(i, len)\n"
     "  local name = ARGV[3] .. string.format('%020d', ARGV[7] + (#out - 2) / 3) .. ARGV[4]\n"
-    "  local n, key, list = math.min(len, want), KEYS[i], bulk .. ':' .. name\n"
+    "  local n, list = math.min(len, want), bulk .. ':' .. name\n"
     "  few = few + (n < " BULK_LEAST " and 1 or 0)\n"
     "  if few > " BULK_FEW " then return 0 end\n"
     "  if moves == nil then moves = pcall('RENAME', list, list).err == 'ERR no such key' end\n"
     "  local copied = n < len or not moves\n"
-    "  if copied then\n"
-    "    key = list\n"
-    "    if number('SORT', KEYS[i], 'BY', 'nosort', 'LIMIT', '0', digits(n), 'DESC', 'STORE', "
-    "key)\n"
-    "      == 0 then return -1 end\n"
-    "  end\n"
+    "  if copied and number('SORT', KEYS[i], 'BY', 'nosort', 'LIMIT', '0', digits(n), 'DESC',\n"
+    "    'STORE', list) == 0 then return -1 end\n"
+    "  local key = copied and list or KEYS[i]\n"
     "  local size = number('MEMORY', 'USAGE', key, 'SAMPLES', '0')\n"
     "  local may = size > 0 and (#out > 2 or not pcall('LRANGE', key, '1', '0').err)\n"
     "  if not may or size > room then\n"

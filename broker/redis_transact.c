@@ -5,6 +5,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* MULTI, then an LPUSH for each list, SET of the token unless what goes alone counts itself,
  * HINCRBY, EXEC. */
@@ -26,8 +27,15 @@ static bool has_pushed(const struct redis_request *r, size_t list)
     return told(r, list)->type == REDIS_REPLY_INTEGER;
 }
 
-/* What a list told that took its messages. If none did, the first command that was refused says
- * why. */
+/* Where MULTI was refused: the command was run all the same. */
+static bool ran_alone(const redisReply *part)
+{
+    return part->type == REDIS_REPLY_INTEGER ||
+           (part->type == REDIS_REPLY_STATUS && strcmp(part->str, "OK") == 0);
+}
+
+/* No error when anything happened: then it is not asked again as it is, for part of it is done, or
+ * the token is set. If nothing did, the first command that was refused says why. */
 static const redisReply *judge(const struct redis_request *r, const redisReply *last)
 {
     const struct redis_push *p = r->state;
@@ -36,11 +44,17 @@ static const redisReply *judge(const struct redis_request *r, const redisReply *
         if (has_pushed(r, i))
             return told(r, i);
     }
+    if (r->ran)
+        return told(r, 0);
+    for (unsigned i = 1; i < r->parts_len; i++) {
+        if (ran_alone(r->parts[i]))
+            return r->parts[i];
+    }
     for (unsigned i = 0; i < r->parts_len; i++) {
         if (r->parts[i]->type == REDIS_REPLY_ERROR)
             return r->parts[i];
     }
-    return r->ran ? told(r, 0) : last;
+    return last;
 }
 
 /* --- what was refused --- */
@@ -51,18 +65,23 @@ static void taken_back(void *owner, struct redis_request *r, const redisReply *r
     redis_fail_items(owner, r, r->state);
 }
 
-/* With the connection gone the messages stay counted, and nobody has them. */
+/* With the connection gone the messages stay counted, and nobody has them. What would be sent again
+ * else could be taken for pushed, for the token may still be there. */
 static void not_taken_back(void *owner, struct redis_request *r, const struct err *why)
 {
+    struct err *kept = r->state;
+
     (void)why;
-    redis_fail_items(owner, r, r->state);
+    if (kept->code == ERR_AGAIN)
+        kept->code = ERR_OPERATOR;
+    redis_fail_items(owner, r, kept);
 }
 
 static const struct redis_op op_take_back = {
     .name = "publish", .done = taken_back, .failed = not_taken_back, .free_state = free};
 
-/* record: for the token, or "" where nothing was pushed. */
-static struct redis_request *take_back_request(const struct redis_push *p, size_t n,
+/* n: how many too many are counted. record: for the token; "": it goes. */
+static struct redis_request *take_back_request(const struct redis_push *p, int64_t n,
                                                const char *record)
 {
     struct redis_request *back = redis_request_new(&op_take_back, REDIS_SCRIPT_TAKE_BACK);
@@ -71,7 +90,7 @@ static struct redis_request *take_back_request(const struct redis_push *p, size_
         return NULL;
     redis_key(back, slice_of(REDIS_TOTALS));
     redis_key(back, slice_of(p->token));
-    redis_argi(back, (int64_t)n);
+    redis_argi(back, n);
     redis_args(back, record);
     return back;
 }
@@ -106,28 +125,47 @@ static bool take_back(struct redis_broker *b, const struct redis_request *r, siz
 /* The lists have become something else, but EXEC has set the token and counted all the same. */
 static void not_pushed(void *owner, struct redis_request *r, const struct err *why)
 {
-    struct redis_request *back = r->ran ? take_back_request(r->state, r->items_len, "") : NULL;
+    struct redis_request *back =
+        r->ran ? take_back_request(r->state, (int64_t)r->items_len, "") : NULL;
 
     if (!take_back(owner, r, 0, r->items_len, back, why))
         redis_fail_items(owner, r, why);
 }
 
-/* Others than this list took theirs. */
+/* By how many HINCRBY, in front of EXEC, raised the counter more than there are messages in lists.
+ */
+static int64_t counted_too_many(const struct redis_request *r)
+{
+    const struct redis_push *p = r->state;
+    unsigned count = r->commands - 2;
+    int64_t n = 0;
+
+    if (r->ran || (count < r->parts_len && r->parts[count]->type == REDIS_REPLY_INTEGER))
+        n = (int64_t)r->items_len;
+    for (size_t i = 0; i < p->lists_len; i++)
+        n -= has_pushed(r, i) ? (int64_t)p->lists[i].len : 0;
+    return n;
+}
+
+/* Others than this list took theirs, mostly. What EXEC ran is refused for good, and the token tells
+ * why. What was refused outside of a transaction may be sent again: then the token must be gone. */
 static void list_refused(struct redis_broker *b, const struct redis_request *r, size_t list,
-                         size_t from)
+                         size_t from, int64_t too_many)
 {
     const struct redis_push *p = r->state;
     const struct redis_push_list *l = &p->lists[list];
-    struct redis_request *back = NULL;
+    struct slice text = redis_slice(told(r, list));
     struct err why = ERR_INIT;
-    char record[256];
+    char record[256] = "";
 
     redis_reply_err(&why, b->main.address, told(r, list));
-    snprintf(record, sizeof(record), "%zu %.200s\n", list, told(r, list)->str);
     if (r->ran)
-        back = take_back_request(p, l->len, record);
-    if (!take_back(b, r, from, l->len, back, &why))
-        redis_push_refused(b, r, l, from, &why);
+        snprintf(record, sizeof(record), "%zu %.*s\n", list, text.len < 200 ? (int)text.len : 200,
+                 text.ptr);
+    if (take_back(b, r, from, l->len, take_back_request(p, too_many, record), &why))
+        return;
+    err_nomem(&why);
+    redis_push_refused(b, r, l, from, &why);
 }
 
 /* CRASH: after EXEC, before its caller is told - a resend of the batch pushes nothing. */
@@ -135,15 +173,18 @@ static void transacted(void *owner, struct redis_request *r, const redisReply *r
 {
     struct redis_broker *b = owner;
     const struct redis_push *p = r->state;
+    int64_t too_many = counted_too_many(r);
     size_t from = 0;
 
     (void)reply;
     FAULT_POINT("redis.after-publish");
     for (size_t i = 0; i < p->lists_len; from += p->lists[i++].len) {
-        if (has_pushed(r, i))
+        if (has_pushed(r, i)) {
             redis_push_landed(b, r, &p->lists[i], from);
-        else
-            list_refused(b, r, i, from);
+        } else {
+            list_refused(b, r, i, from, too_many);
+            too_many = 0;
+        }
     }
 }
 

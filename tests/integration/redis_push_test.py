@@ -17,6 +17,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
 from harness import Redis, Worker, celeriac, command, totals, wait_until  # noqa: E402
 
 LINES = 300  # more than one batch
+LOADS = 30000  # takes longer than to look at
+BUSY = "local s = redis.call('TIME'); repeat local t = redis.call('TIME') until (t[1] - s[1]) * 1e6 + t[2] - s[2] > 10000"
 MANY = 3000  # the first batches go through a script, until the list is known to be one
 
 
@@ -170,6 +172,22 @@ class Push(unittest.TestCase):
                 self.assertEqual(cutter.cuts, 1)
                 self.assertEqual((done.stderr.count("WRONGTYPE"), len(done.stdout.split())), (30, 60), done.stderr)
                 self.assert_spread(90, queues, refused=["wrong"])
+
+    def test_a_busy_server_gets_each_message_once(self):
+        """It may refuse MULTI and take some of what follows by itself."""
+        queues = [f"q{i}" for i in range(10)]
+        self.redis.cli("CONFIG", "SET", "busy-reply-threshold", "1")
+        texts = "".join(json.dumps({**json.loads(line), "kwargs": {"pad": "x" * 2000}}) + "\n" for line in lines(LOADS, queues).splitlines())
+        process = subprocess.Popen(command(self.redis.url, "call", "-"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.addCleanup(process.communicate)
+        busy = threading.Thread(target=lambda: [self.redis.cli("EVAL", BUSY, "0") for _ in range(60)])
+        busy.start()
+        out, errors = process.communicate(texts)
+        busy.join()
+        self.assertEqual((process.returncode, len(set(out.split()))), (0, LOADS), errors)
+        for i, queue in enumerate(queues):
+            self.assert_in(queue, range(i, LOADS, len(queues)), ordered=False)
+        self.assertEqual(self.published(), LOADS)
 
     def test_a_broken_connection_pushes_messages_for_queues_in_turn_once(self):
         queues = [f"q{i}" for i in range(40)]
