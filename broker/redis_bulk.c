@@ -68,7 +68,7 @@ void redis_bulk_args(struct redis_broker *b, struct redis_request *r, bool wante
     else
         redis_args(r, "");
     if (wanted && !b->bulks.likely)
-        redis_argi(r, REDIS_BULK_MANY);
+        redis_argi(r, REDIS_BULK_MANY - 1);
     else
         redis_args(r, "");
 }

@@ -68,8 +68,8 @@ void redis_bulk_found(struct redis_broker *b, size_t n);
 /* Whether the next fetch, of so many, may lease in bulk. */
 bool redis_bulk_wanted(const struct redis_broker *b, int want);
 
-/* The number for the fetch script, nothing of ours has it, nor those that follow; and how many it
- * is to find for that. */
+/* The number for the fetch script, nothing of ours has it, nor those that follow; and more than how
+ * many it is to find for that. */
 void redis_bulk_args(struct redis_broker *b, struct redis_request *r, bool wanted);
 
 /* Reads what gets that number and some that follow, if anything probably does: to be called right

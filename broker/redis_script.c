@@ -195,19 +195,21 @@ static const char sent_sweep[] =
  * itself, and other workers' leases for idle ones. ARGV how many, score, field in front of the
  * fence, field behind it, how many bytes, `listen` when the bell is to ring for the lists that are
  * empty then (`look`: they probably all are), the number of what is leased in bulk ('': nothing
- * is), how many the first list is to hold for that ('': anything), then per list the tail of the
- * recorded value. Returns the first fence, how many of the lists, from the first on, are empty
- * now, and were read if the bell is to ring (-1: nothing can be leased in bulk here), and pairs of
- * list number and element; nothing when there were none at all. S1, S2. Lists that hold many, from
- * the first on, and a few short ones between them are leased in bulk, each under a number of its
- * own: then it returns a zero, how many are empty as above, and triples of list number, how many,
- * and the first fence as S12 has it. A list that is leased from end to end is renamed, which costs
- * nothing by message. What stands in front, where it is not one of many fetches, does nothing but
- * make a wrong type fail before the first pop; HDEL comes first because a server out of memory
- * refuses a growing command there. If a type has become wrong since, what was popped goes back to
- * where it was. Lists are read after they were popped, and full ones not at all: who pops what it
- * listens for rings for itself. Pops grow from 2 to 16 messages while those that came were small;
- * before Redis 6.2 each is one. */
+ * is), more than how many the first list is to hold for that ('': anything), then per list the
+ * tail of the recorded value. Returns the first fence, how many of the lists, from the first on,
+ * are empty now, and were read if the bell is to ring (-1: nothing can be leased in bulk here),
+ * and pairs of list number and element; nothing when there were none at all. S1, S2. Lists that
+ * hold many, from the first on, and a few short ones between them are leased in bulk, each under a
+ * number of its own: then it returns a zero, how many are empty as above, and triples of list
+ * number, how many, and the first fence as S12 has it. A list that is leased from end to end is
+ * renamed, which costs nothing by message. What stands in front, where it is not one of many
+ * fetches, does nothing but make a wrong type fail before the first pop; HDEL comes first because
+ * a server out of memory refuses a growing command there. If a type has become wrong since, what
+ * was popped goes back to where it was. Lists are read after they were popped, and full ones not
+ * at all: who pops what it listens for rings for itself, and each command that reads makes the
+ * server remember all KEYS. So what may find little asks in commands that could write: RPOP of
+ * none, SORT of one. Pops grow from 2 to 16 messages while those that came were small; before
+ * Redis 6.2 each is one. */
 /* Longer than the 4,095 characters that every C compiler takes; gcc and clang take any. */
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Woverlength-strings"
@@ -228,14 +230,22 @@ static const char fetch[] =
     "  return type(got) == 'number' and got or 0\n"
     "end\n"
     "local function many(key)\n"
-    "  local len = number('LLEN', key)\n"
-    "  return len >= tonumber(ARGV[8]) and number('MEMORY', 'USAGE', key) * want <= room * len\n"
+    "  local probe = bulk .. ':' .. ARGV[3] .. ARGV[7] .. ARGV[4]\n"
+    "  local got = pcall('SORT', key, 'BY', 'nosort', 'LIMIT', ARGV[8], '1', 'STORE', probe)\n"
+    "  if type(got) == 'table' then\n"
+    "    return string.find(got.err, 'WRONGTYPE', 1, true) and 0 or -1\n"
+    "  end\n"
+    "  if got == 0 then return 0 end\n"
+    "  call('DEL', probe)\n"
+    "  return number('MEMORY', 'USAGE', key) * want <= room * number('LLEN', key) and 1 or 0\n"
     "end\n"
     /* Redis itself writes a number with 17 digits of a float, which costs as much as a command. */
     "local function digits(n) return string.format('%d', n) end\n"
-    "local function lease_in_bulk(i, len)\n"
+    "local function lease_in_bulk(i)\n"
     "  local name = ARGV[3] .. string.format('%020d', ARGV[7] + (#out - 2) / 3) .. ARGV[4]\n"
-    "  local n, list = math.min(len, want), bulk .. ':' .. name\n"
+    "  local len, list = number('LLEN', KEYS[i]), bulk .. ':' .. name\n"
+    "  local n = math.min(len, want)\n"
+    "  if n == 0 then return 1 end\n"
     "  few = few + (n < " BULK_LEAST " and 1 or 0)\n"
     "  if few > " BULK_FEW " then return 0 end\n"
     "  if moves == nil then moves = pcall('RENAME', list, list).err == 'ERR no such key' end\n"
@@ -262,15 +272,14 @@ static const char fetch[] =
     "  if empty > 0 and call('EXISTS', unpack(KEYS, 1, empty)) > 0 then empty = 0 end\n"
     "  return empty\n"
     "end\n"
-    "local leased = ARGV[7] ~= '' and (ARGV[8] == '' or many(KEYS[1])) and 1 or 0\n"
+    "local leased = ARGV[7] == '' and 0 or ARGV[8] == '' and 1 or many(KEYS[1])\n"
     "if leased > 0 then\n"
     "  call('HDEL', bulk, '')\n"
     "  call('SETRANGE', numbers, 0, '')\n"
     "end\n"
     "for i = 1, #KEYS do\n"
     "  if leased <= 0 or want == 0 or #out > 3 * " BULK_LISTS " then break end\n"
-    "  local len = number('LLEN', KEYS[i])\n"
-    "  if len > 0 then leased = lease_in_bulk(i, len) end\n"
+    "  if pcall('RPOP', KEYS[i], '0') then leased = lease_in_bulk(i) end\n"
     "  if leased > 0 and want > 0 and empty == i - 1 then empty = i end\n"
     "end\n"
     "if #out > 2 then\n"

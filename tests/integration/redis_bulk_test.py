@@ -127,7 +127,7 @@ class Bulk(unittest.TestCase):
         for n in range(10):
             call_many(self.url, noops(3))
             wait_until(lambda n=n: totals(self.url)["succeeded"] == 3 * (n + 1), "the results")
-        self.assertEqual(self.calls("sort")[0], 0)
+        self.assertEqual((self.moved(), self.calls("ltrim")[0]), (0, 0))
 
     def test_a_user_who_may_not_gets_them_one_by_one(self):
         for user, refused in (("nosort", "sort"), ("nomemory", "memory"), ("nolrange", "lrange")):
