@@ -8,14 +8,14 @@
  * delayed messages, when the bell rang or their time has come, and at a tick, which is for what was
  * missed (seldom while there is a bell, else it is all there is); leases, when the first can have
  * lapsed. Files: redis_push.c, redis_load.c, redis_transact.c and redis_tally.c publish,
- * redis_queue.c what queues there are, redis_fetch.c, redis_lists.c and redis_bulk.c fetch, redis_finish.c what ends
- * or keeps a lease, redis_claim.c dedup keys, redis_restore.c and redis_sweep.c everything that
- * puts a leased message back (release; expiry, take-over, orphans), redis_delayed.c,
- * redis_results.c and redis_watch.c results, redis_bell.c, redis_ask.c and redis_dead.c what
- * operators ask, redis_node.c, redis_address.c where it is, redis_keys.c names and texts,
- * redis_script.c the atomic steps, redis_conn.c the wire. Invariants: one fetch at a time; none
- * before the leases of dead predecessors were looked for. Fork rule: open after fork, one process,
- * one thread.
+ * redis_queue.c what queues there are, redis_fetch.c, redis_lists.c and redis_bulk.c fetch,
+ * redis_finish.c what ends or keeps a lease, redis_claim.c dedup keys, redis_restore.c and
+ * redis_sweep.c everything that puts a leased message back (release; expiry, take-over, orphans),
+ * redis_delayed.c, redis_results.c and redis_watch.c results, redis_bell.c, redis_ask.c and
+ * redis_dead.c what operators ask, redis_node.c, redis_address.c where it is, redis_keys.c names
+ * and texts, redis_script.c the atomic steps, redis_conn.c the wire. Invariants: one fetch at a
+ * time; none before the leases of dead predecessors were looked for. Fork rule: open after fork,
+ * one process, one thread.
  */
 #ifndef BROKER_REDIS_H
 #define BROKER_REDIS_H
@@ -165,6 +165,7 @@ void redis_ask_transactions(struct redis_broker *b, struct redis_conn *c);
 
 /* --- redis_fetch.c --- */
 void redis_fetch(struct redis_broker *b); /* if anything is wanted and may be there */
+void redis_list_key(struct redis_broker *b, struct redis_request *r, size_t list);
 /* The same, of all lists: nothing is known of them any more. */
 void redis_fetch_anew(struct redis_broker *b);
 /* Hands out what was leased in bulk; the reply has its messages. last: of this fetch. */
@@ -221,6 +222,8 @@ void redis_bell_init(struct redis_broker *b);
 bool redis_bell_wanted(const struct redis_broker *b);
 void redis_bell_track(struct redis_broker *b);  /* the main connection tells the bell's */
 void redis_bell_listen(struct redis_broker *b); /* the next command's keys ring */
+/* The first n lists that the last fetch named ring, if they are all empty still. */
+void redis_bell_listen_for(struct redis_broker *b, size_t n);
 
 /* --- redis_ask.c; redis_dead.c is behind it --- */
 int redis_ask(struct broker *base, const struct broker_ask *ask, struct err *e);

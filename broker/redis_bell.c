@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define SHY_MS 5 /* whose last bell brought nothing answers the next one up to this much later */
 
@@ -214,4 +215,64 @@ void redis_bell_listen(struct redis_broker *b)
     redis_key(r, slice_of("CACHING"));
     redis_key(r, slice_of("YES"));
     redis_submit(b, r, NULL);
+}
+
+/* --- for some lists --- */
+
+struct some {
+    size_t len;
+    size_t lists[];
+};
+
+static void listened(struct redis_broker *b, const struct redis_request *r, bool empty)
+{
+    const struct some *some = r->state;
+
+    redis_lists_answered(&b->lists, some->lists, some->len, empty);
+    redis_fetch(b);
+}
+
+static void told(void *owner, struct redis_request *r, const redisReply *reply)
+{
+    listened(owner, r, reply->type == REDIS_REPLY_INTEGER && reply->integer == 0);
+}
+
+static void not_told(void *owner, struct redis_request *r, const struct err *why)
+{
+    (void)why;
+    listened(owner, r, false);
+}
+
+static const struct redis_op op_listen_for = {
+    .name = "listen", .done = told, .failed = not_told, .free_state = free, .once = true};
+
+static struct redis_request *listen_request(struct redis_broker *b, size_t n)
+{
+    struct redis_request *r = redis_new(b, &op_listen_for, REDIS_PLAIN, NULL);
+    struct some *some = malloc(sizeof(*some) + n * sizeof(some->lists[0]));
+
+    if (!r || !some) {
+        redis_request_free(r);
+        free(some);
+        return NULL;
+    }
+    some->len = n;
+    memcpy(some->lists, b->lists.chosen, n * sizeof(some->lists[0]));
+    r->state = some;
+    return r;
+}
+
+void redis_bell_listen_for(struct redis_broker *b, size_t n)
+{
+    struct redis_request *r = listen_request(b, n);
+
+    if (!r)
+        return;
+    redis_bell_listen(b);
+    redis_key(r, slice_of("EXISTS"));
+    for (size_t i = 0; i < n; i++)
+        redis_list_key(b, r, b->lists.chosen[i]);
+    redis_lists_ask(&b->lists, b->lists.chosen, n);
+    if (redis_submit(b, r, NULL) != 0)
+        redis_lists_answered(&b->lists, b->lists.chosen, n, false);
 }

@@ -8,7 +8,7 @@
 #define SMALL       (FETCH_BYTES / FETCH_MAX) /* as many of them as one fetch wants are welcome */
 #define LISTS       64                        /* that a fetch names: most of them hold something */
 #define LOOKED_AT   1024                      /* when most of them do not */
-#define PASSED_MOST 32                        /* empty ones it may pass; listening costs more */
+#define PASSED_MOST 32                        /* empty ones it may pass */
 
 static int take(struct redis_broker *b, uint64_t fence, size_t chosen, const redisReply *element)
 {
@@ -140,6 +140,12 @@ static size_t most_lists(const struct redis_broker *b)
     return b->look ? LOOKED_AT : LISTS;
 }
 
+void redis_list_key(struct redis_broker *b, struct redis_request *r, size_t list)
+{
+    redis_key3(r, "", slice_of(b->queues[redis_lists_queue(&b->lists, list)].name),
+               redis_step_suffix(redis_lists_step(&b->lists, list)));
+}
+
 static void add_lists(struct redis_broker *b, struct redis_request *r)
 {
     redis_lists_choose(&b->lists, most_lists(b), b->listening);
@@ -147,7 +153,7 @@ static void add_lists(struct redis_broker *b, struct redis_request *r)
         size_t list = b->lists.chosen[i];
         const struct redis_queue *q = &b->queues[redis_lists_queue(&b->lists, list)];
 
-        redis_key3(r, "", slice_of(q->name), redis_step_suffix(redis_lists_step(&b->lists, list)));
+        redis_list_key(b, r, list);
         redis_arg(r, slice_make(q->tail, q->tail_len));
     }
 }
@@ -164,21 +170,36 @@ static bool may_find(const struct redis_broker *b)
     return b->tracking ? b->lists.maybe > 0 : !b->dry;
 }
 
+/* What a fetch in bulk finds empty is looked at again, until that is too much. A command of its own
+ * is cheaper than a script that listens: there each command that reads makes the server remember
+ * all that was named. */
+static void listen_for_passed(struct redis_broker *b)
+{
+    if (!b->tracking || b->passed < PASSED_MOST)
+        return;
+    redis_bell_listen_for(b, b->passed);
+    b->passed = 0;
+}
+
 static void fetch(struct redis_broker *b)
 {
     struct redis_request *r;
-    bool bulk;
+    bool bulk, likely;
 
     if (b->credit <= 0 || b->fetching || !b->recovered || b->closing ||
         b->main.phase != REDIS_READY || !may_find(b))
         return;
+    b->wanted = b->credit < FETCH_MAX ? b->credit : FETCH_MAX;
+    bulk = redis_bulk_wanted(b, b->wanted);
+    likely = bulk && b->bulks.likely;
+    if (likely)
+        listen_for_passed(b);
+    if (!may_find(b))
+        return; /* the answer fetches */
     r = redis_new(b, &op_fetch, REDIS_SCRIPT_FETCH, NULL);
     if (!r)
         return;
-    b->wanted = b->credit < FETCH_MAX ? b->credit : FETCH_MAX;
-    bulk = redis_bulk_wanted(b, b->wanted);
-    /* What a fetch in bulk finds empty is looked at again, until that is too much. */
-    b->listening = b->tracking && (!bulk || !b->bulks.likely || b->passed >= PASSED_MOST);
+    b->listening = b->tracking && !likely;
     if (b->listening)
         redis_bell_listen(b);
     redis_argi(r, b->wanted);

@@ -130,6 +130,12 @@ bool redis_lists_pushed_key(struct redis_lists *l, struct slice key)
     return false;
 }
 
+void redis_lists_ask(struct redis_lists *l, const size_t *lists, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        become(l, lists[i], ASKED);
+}
+
 static void choose_between(struct redis_lists *l, size_t from, size_t end, size_t most)
 {
     while (from < end && l->chosen_len < most) {
@@ -153,14 +159,22 @@ void redis_lists_choose(struct redis_lists *l, size_t most, bool listen)
     }
     if (l->chosen_len)
         l->first = (redis_lists_queue(l, l->chosen[0]) + 1) % l->queues_len;
-    for (size_t i = 0; listen && i < l->chosen_len; i++)
-        become(l, l->chosen[i], ASKED);
+    if (listen)
+        redis_lists_ask(l, l->chosen, l->chosen_len);
+}
+
+void redis_lists_answered(struct redis_lists *l, const size_t *lists, size_t n, bool empty)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (l->states[lists[i]] == ASKED)
+            become(l, lists[i], empty ? EMPTY : MAYBE);
+    }
 }
 
 void redis_lists_heard(struct redis_lists *l, size_t empty)
 {
-    for (size_t i = 0; i < l->chosen_len; i++) {
-        if (l->states[l->chosen[i]] == ASKED)
-            become(l, l->chosen[i], i < empty ? EMPTY : MAYBE);
-    }
+    size_t first = empty < l->chosen_len ? empty : l->chosen_len;
+
+    redis_lists_answered(l, l->chosen, first, true);
+    redis_lists_answered(l, l->chosen + first, l->chosen_len - first, false);
 }

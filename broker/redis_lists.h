@@ -54,6 +54,10 @@ void redis_lists_choose(struct redis_lists *l, size_t most, bool listen);
 /* The end of a choice with listen: its first lists are empty and the bell rings for them. */
 void redis_lists_heard(struct redis_lists *l, size_t empty);
 
+/* The same of any lists, outside of a choice: they are ASKED until redis_lists_answered. */
+void redis_lists_ask(struct redis_lists *l, const size_t *lists, size_t n);
+void redis_lists_answered(struct redis_lists *l, const size_t *lists, size_t n, bool empty);
+
 size_t redis_lists_queue(const struct redis_lists *l, size_t list);
 int redis_lists_step(const struct redis_lists *l, size_t list);
 

@@ -57,6 +57,28 @@ static void the_bell_names_lists(void **state)
     redis_lists_release(&l);
 }
 
+static void lists_can_be_asked_for_beside_a_choice(void **state)
+{
+    const size_t some[] = {0, 2, 3};
+    struct redis_lists l;
+
+    (void)state;
+    open_lists(&l);
+    redis_lists_ask(&l, some, 3);
+    assert_int_equal(l.maybe, 4 * QUEUES - 3);
+    redis_lists_choose(&l, 2, false);
+    assert_int_equal(l.chosen_len, 2);
+    assert_int_equal(l.chosen[0], 1);
+    assert_int_equal(l.chosen[1], 4);
+    assert_true(redis_lists_pushed_key(&l, slice_of(names[2])));
+    redis_lists_answered(&l, some, 3, true);
+    assert_int_equal(l.maybe, 4 * QUEUES - 2); /* but not what was pushed meanwhile */
+    redis_lists_ask(&l, some, 1);
+    redis_lists_answered(&l, some, 3, false);
+    assert_int_equal(l.maybe, 4 * QUEUES - 1);
+    redis_lists_release(&l);
+}
+
 static void what_is_pushed_meanwhile_is_not_lost(void **state)
 {
     struct redis_lists l;
@@ -127,6 +149,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_bell_names_lists),
+        cmocka_unit_test(lists_can_be_asked_for_beside_a_choice),
         cmocka_unit_test(what_is_pushed_meanwhile_is_not_lost),
         cmocka_unit_test(few_are_chosen_step_by_step_and_in_turn),
         cmocka_unit_test(none_is_no_list),
