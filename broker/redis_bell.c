@@ -219,16 +219,16 @@ void redis_bell_listen(struct redis_broker *b)
 
 /* --- for some lists --- */
 
-struct some {
+struct asked {
     size_t len;
     size_t lists[];
 };
 
 static void listened(struct redis_broker *b, const struct redis_request *r, bool empty)
 {
-    const struct some *some = r->state;
+    const struct asked *asked = r->state;
 
-    redis_lists_answered(&b->lists, some->lists, some->len, empty);
+    redis_lists_answered(&b->lists, asked->lists, asked->len, empty);
     redis_fetch(b);
 }
 
@@ -249,16 +249,16 @@ static const struct redis_op op_listen_for = {
 static struct redis_request *listen_request(struct redis_broker *b, size_t n)
 {
     struct redis_request *r = redis_new(b, &op_listen_for, REDIS_PLAIN, NULL);
-    struct some *some = malloc(sizeof(*some) + n * sizeof(some->lists[0]));
+    struct asked *asked = malloc(sizeof(*asked) + n * sizeof(asked->lists[0]));
 
-    if (!r || !some) {
+    if (!r || !asked) {
         redis_request_free(r);
-        free(some);
+        free(asked);
         return NULL;
     }
-    some->len = n;
-    memcpy(some->lists, b->lists.chosen, n * sizeof(some->lists[0]));
-    r->state = some;
+    asked->len = n;
+    memcpy(asked->lists, b->lists.chosen, n * sizeof(asked->lists[0]));
+    r->state = asked;
     return r;
 }
 

@@ -34,7 +34,8 @@ static void find_lists(struct redis_load *load, unsigned char *list, const struc
 {
     size_t last = 0, bytes = 0;
 
-    for (; load->len < n && load->len < REDIS_LOAD_ITEMS && bytes < REDIS_LOAD_BYTES; load->len++) {
+    for (; load->len < n && load->len < REDIS_BATCH_ITEMS && bytes < REDIS_BATCH_BYTES;
+         load->len++) {
         const struct broker_message *m = &v[load->len];
 
         if (!goes_along(v, m, load->len))
@@ -52,8 +53,8 @@ static void find_lists(struct redis_load *load, unsigned char *list, const struc
 
 void redis_load_gather(struct redis_load *load, const struct broker_message *v, size_t n)
 {
-    unsigned char list[REDIS_LOAD_ITEMS];
-    size_t at[REDIS_LOAD_ITEMS], next = 0;
+    unsigned char list[REDIS_BATCH_ITEMS];
+    size_t at[REDIS_BATCH_ITEMS], next = 0;
 
     load->len = load->lists_len = 0;
     find_lists(load, list, v, n);

@@ -10,17 +10,14 @@
 #ifndef BROKER_REDIS_LOAD_H
 #define BROKER_REDIS_LOAD_H
 
-#include "broker/broker.h"
-
-#define REDIS_LOAD_ITEMS 128
-#define REDIS_LOAD_BYTES (256u << 10)
+#include "broker/redis.h"
 
 struct redis_load {
     size_t len; /* 0: the first message does not go with others */
     size_t lists_len;
-    const struct broker_message *first[REDIS_LOAD_ITEMS]; /* of each list */
-    size_t lens[REDIS_LOAD_ITEMS];                        /* messages of each list */
-    const struct broker_message *v[REDIS_LOAD_ITEMS];     /* list by list */
+    const struct broker_message *first[REDIS_BATCH_ITEMS]; /* of each list */
+    size_t lens[REDIS_BATCH_ITEMS];                        /* messages of each list */
+    const struct broker_message *v[REDIS_BATCH_ITEMS];     /* list by list */
 };
 
 /* As many of the n messages from v on as go together. */

@@ -11,7 +11,7 @@
  * HINCRBY, EXEC. */
 enum { AROUND_PUSHES = 4, AROUND_ALONE = 3 };
 
-_Static_assert(REDIS_LOAD_ITEMS + AROUND_PUSHES <= REDIS_COMMANDS_MAX, "each may have its list");
+_Static_assert(REDIS_BATCH_ITEMS + AROUND_PUSHES <= REDIS_COMMANDS_MAX, "each may have its list");
 
 /* What LPUSH told of one list: in EXEC's answer, or by itself where the server refused MULTI (busy)
  * and went on. */
